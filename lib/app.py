@@ -1,0 +1,175 @@
+"""The composition root: `Config` to `App`, the only place that names every concrete class; dispatch, and the net under it.
+
+Nothing here opens a connection or starts a thread before the first request: gunicorn imports this in its master process and
+forks the worker afterwards (gcp-facts 4.6).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import traceback
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, assert_never
+
+import flask
+
+from lib.deadline import Deadline
+from lib.errors import PathInvalid, TlogistryError
+from lib.handlers import response as wire
+from lib.handlers.blobs import blob
+from lib.handlers.health import live
+from lib.handlers.manifests import Manifests
+from lib.handlers.ping import ping
+from lib.handlers.response import Response
+from lib.handlers.sightings import sighting
+from lib.oci import endpoint
+from lib.oci.endpoint import Blob, Livez, Manifest, Ping, SightingRecord
+from lib.oci.reference import Tag
+from lib.recorder import Recorder, Threads
+from lib.sighting.identity import MetadataIdentity
+from lib.sighting.rekor import RekorSearch
+from lib.sighting.signer import KeylessSigner
+from lib.sighting.trust import TrustSource
+from lib.sighting.verifier import SightingVerifier
+from lib.store.sqlite import SqliteStore
+from lib.telemetry import Severity, Telemetry
+from lib.upstream.registry import Registries
+
+if TYPE_CHECKING:
+    from lib.config import Config
+    from lib.handlers.response import Response as WireResponse
+    from lib.oci.endpoint import Endpoint
+
+HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
+READ_METHODS = frozenset({"GET", "HEAD"})
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+
+
+class App:
+    """One process's service. `handle` is safe from any thread."""
+
+    def __init__(self, config: Config, telemetry: Telemetry) -> None:
+        """Wire everything. Raises ConfigInvalid if the trust configuration cannot be used."""
+        runtime = Threads()
+        trust = TrustSource(config.trust, runtime.now, telemetry)
+        verifier = SightingVerifier(trust, config.identities)
+        self.recorder = Recorder(
+            store=SqliteStore(config.store),
+            log=RekorSearch(trust, verifier, telemetry, enabled=config.log_search),
+            signer=KeylessSigner(
+                trust=trust,
+                identity=MetadataIdentity(config.identities[0]),
+                verifier=verifier,
+                telemetry=telemetry,
+                clock=runtime.now,
+                start=runtime.start,
+            ),
+            verifier=verifier,
+            runtime=runtime,
+            telemetry=telemetry,
+        )
+        self._upstream = Registries(config.upstreams, runtime.now, telemetry)
+        self._manifests = Manifests(self._upstream, self.recorder)
+        self._telemetry = telemetry
+        self._deadline_s = config.deadline_s
+        self._now = runtime.now
+
+    def deadline(self) -> Deadline:
+        """The budget of a request that starts now."""
+        return Deadline.after(self._deadline_s, self._now)
+
+    def handle(self, request: flask.Request) -> flask.Response:
+        """Answer one request; never raises."""
+        started = time.perf_counter()
+        tag: Tag | None = None
+        try:
+            if request.method not in READ_METHODS:
+                answer = wire.method_not_allowed()
+            else:
+                asked = _endpoint(request)
+                tag = asked.reference if isinstance(asked, Manifest) and isinstance(asked.reference, Tag) else None
+                answer = self._dispatch(asked, request)
+        except TlogistryError as failure:
+            answer = wire.error(failure)
+        except Exception:  # the net: whatever went wrong, the client gets an OCI error and no internals
+            self._telemetry.log("CRITICAL", "internal error", trace=traceback.format_exc(), path=request.path[:300])
+            answer = wire.internal()
+        if tag is not None:
+            self._log(tag, answer, (time.perf_counter() - started) * 1000)
+        return _flask(answer, request)
+
+    def unknown_path(self) -> flask.Response:
+        """404 for what the framework does not hand to `handle`."""
+        return _flask(wire.error(PathInvalid("no such path")), flask.request)
+
+    def _dispatch(self, asked: Endpoint, request: flask.Request) -> WireResponse:
+        head = request.method == "HEAD"
+        match asked:
+            case Ping():
+                return ping()
+            case Livez():
+                return live()
+            case SightingRecord(tag):
+                return sighting(self.recorder, tag)
+            case Manifest(repository, reference):
+                host = request.host if HOST.fullmatch(request.host) else "HOST"
+                return self._manifests.handle(repository, reference, head=head, host=host, deadline=self.deadline())
+            case Blob(repository, digest):
+                return blob(
+                    self._upstream,
+                    repository,
+                    digest,
+                    head=head,
+                    range_=request.headers.get("Range"),
+                    if_range=request.headers.get("If-Range"),
+                    deadline=self.deadline(),
+                )
+            case _:
+                assert_never(asked)
+
+    def _log(self, tag: Tag, answer: WireResponse, milliseconds: float) -> None:
+        """One line for each request by tag."""
+        severity: Severity = "INFO"
+        if answer.verdict in {"moved", "first seen"}:
+            severity = "NOTICE"
+        elif answer.status >= 500:  # noqa: PLR2004 - HTTP's own number
+            severity = "WARNING"
+        self._telemetry.log(
+            severity,
+            answer.verdict or str(answer.status),
+            tag=tag.familiar,
+            status=answer.status,
+            reason=answer.reason,
+            ms=round(milliseconds, 1),
+            requestId=os.urandom(8).hex(),
+        )
+
+
+def _endpoint(request: flask.Request) -> Endpoint:
+    raw = request.environ.get("RAW_URI")
+    if not isinstance(raw, str):
+        msg = "the server does not pass the request target on as it was sent"
+        raise PathInvalid(msg)
+    return endpoint.parse(raw, request.path, request.query_string.decode("latin-1"))
+
+
+def _flask(answer: Response, request: flask.Request) -> flask.Response:
+    """To the framework's response, with exactly our headers.
+
+    functions-framework reads the whole request body before it sends an answer, unless that is a stream (gcp-facts 10): so
+    whoever sends a body gets a stream, and an unwanted upload ends when the connection does.
+    """
+    body = answer.body
+    sent_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    if isinstance(body, bytes) and (sent_body or request.method not in READ_METHODS):
+        body = iter((body,))
+    if request.method == "HEAD" and isinstance(body, bytes):
+        made = flask.Response(status=answer.status)
+    else:
+        made = flask.Response(body, status=answer.status, direct_passthrough=isinstance(body, Iterator))
+    made.automatically_set_content_length = False
+    made.headers.clear()
+    made.headers.update({**answer.headers, **NOSNIFF})
+    return made

@@ -1,0 +1,161 @@
+"""From values to the wire: the one place where a verdict, a manifest or an error becomes status, headers and body.
+
+Errors are always `{"errors": [one]}` as application/json with a code of the distribution-spec, or TAG_INVALID and UNAVAILABLE
+(registry-facts 1.9, 2.8). 403 and not 400 for a moved tag: containerd and newer Docker show the message only then.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lib.errors import (
+    DigestInvalid,
+    InputInvalid,
+    NameInvalid,
+    NotFound,
+    NotPublic,
+    PathInvalid,
+    RateLimited,
+    TagSyntaxInvalid,
+    TlogistryError,
+    Unavailable,
+)
+from lib.oci import error as oci_error
+from lib.oci.error import Code
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lib.oci.digest import Digest
+    from lib.oci.reference import Tag
+    from lib.recorder import Moved
+    from lib.sighting.sighting import Sighting
+
+JSON = "application/json"
+ALLOWED = "GET, HEAD"
+IMMUTABLE = "public, max-age=31536000, immutable"  # contents by digest never change
+NO_STORE = "no-store"  # a verdict is for this request alone
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer before it meets the web framework. `body` is bytes, or chunks of a stream that closes itself."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | Iterator[bytes] = b""
+    verdict: str | None = field(default=None, compare=False)  # for the log line of a request by tag
+    reason: str | None = field(default=None, compare=False)
+
+
+def time_text(time: datetime) -> str:
+    """RFC 3339 in UTC with `Z`, whole seconds as in the log."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON body, with a length and no charset."""
+    body = json.dumps(value, ensure_ascii=False).encode()
+    return Response(status, {"Content-Type": JSON, "Content-Length": str(len(body)), **(headers or {})}, body)
+
+
+def manifest_headers(media_type: str, length: int, digest: Digest) -> dict[str, str]:
+    """What every manifest answer carries, on GET and HEAD alike (distribution-spec, "Pulling manifests")."""
+    return {
+        "Content-Type": media_type,
+        "Content-Length": str(length),
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
+    }
+
+
+def sighting_headers(sighting: Sighting, *, first_seen: bool) -> dict[str, str]:
+    """Where the entry is."""
+    headers = {
+        "Tlog-Integratedtime": time_text(sighting.integrated_time),
+        "Tlog-Logindex": str(sighting.log_index),
+        "Tlog-Uuid": sighting.uuid,
+    }
+    if first_seen:
+        headers["Tlog-First-Seen"] = "true"
+    return headers
+
+
+def moved(verdict: Moved, host: str) -> Response:
+    """403 TAG_INVALID: the refusal that carries its evidence. `host` is how the client addressed us."""
+    sighting, tag = verdict.sighting, verdict.sighting.tag
+    message = f'tag "{tag.familiar}" mismatch; got "{verdict.offered}", want "{sighting.digest}"'
+    detail = {
+        "tag": str(tag),
+        "recorded": str(sighting.digest),
+        "offered": str(verdict.offered),
+        "logIndex": sighting.log_index,
+        "uuid": sighting.uuid,
+        "integratedTime": time_text(sighting.integrated_time),
+        "pull": f"docker pull {host}/{_name(tag)}@{sighting.digest}",
+    }
+    headers = {**sighting_headers(sighting, first_seen=False), "Cache-Control": NO_STORE}
+    return _refusal(403, Code.TAG_INVALID, message, detail, headers, verdict="moved", reason=message)
+
+
+def _name(tag: Tag) -> str:
+    return tag.familiar.rpartition(":")[0]
+
+
+def error(failure: TlogistryError) -> Response:
+    """The wire form of every error that is raised on purpose. `docs/request-handling.md` has the table."""
+    text = str(failure)
+    match failure:
+        case NameInvalid():
+            return _refusal(400, Code.NAME_INVALID, text)
+        case TagSyntaxInvalid():
+            return _refusal(404, Code.MANIFEST_UNKNOWN, text)
+        case DigestInvalid():
+            return _refusal(400, Code.DIGEST_INVALID, text)
+        case PathInvalid() | InputInvalid():
+            return _refusal(404, Code.NAME_UNKNOWN, text)
+        case NotPublic():
+            return _refusal(404, Code.NAME_UNKNOWN, text, verdict="not public")
+        case NotFound():
+            return _refusal(404, Code.MANIFEST_UNKNOWN, text, verdict="not found")
+        case RateLimited():
+            wait = {"Retry-After": str(failure.retry_after)} if failure.retry_after is not None else {}
+            return _refusal(429, Code.TOOMANYREQUESTS, text, headers=wait, verdict="rate limited")
+        case Unavailable():
+            wait = {"Retry-After": str(failure.retry_after)}
+            return _refusal(503, Code.UNAVAILABLE, text, headers=wait, verdict="could not tell", reason=text)
+        case _:
+            return internal()
+
+
+def unknown_blob(failure: NotFound) -> Response:
+    """404 for a blob."""
+    return _refusal(404, Code.BLOB_UNKNOWN, str(failure))
+
+
+def internal() -> Response:
+    """The net's answer: a fault of ours, without internals."""
+    return _refusal(503, Code.UNAVAILABLE, "internal error", headers={"Retry-After": "5"}, reason="internal error")
+
+
+def method_not_allowed() -> Response:
+    """405 for everything but GET and HEAD: this registry is pull-only."""
+    return _refusal(405, Code.UNSUPPORTED, "this registry is read-only", headers={"Allow": ALLOWED})
+
+
+def _refusal(  # noqa: PLR0913 - one row of the table
+    status: int,
+    code: Code,
+    message: str,
+    detail: object = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    verdict: str | None = None,
+    reason: str | None = None,
+) -> Response:
+    body = oci_error.body(code, message, detail)
+    base = {"Content-Type": JSON, "Content-Length": str(len(body)), "Cache-Control": NO_STORE}
+    return Response(status, {**base, **(headers or {})}, body, verdict, reason)

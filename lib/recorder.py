@@ -1,0 +1,331 @@
+"""The one algorithm of this project: for each tag, log at most one digest, and serve nothing else under that tag.
+
+    observe(tag, digest):
+      1. a sighting that this process has already verified?                -> compare
+      2. store.sighting(tag): verify the bundle                            -> compare
+      3. none: one thread per tag leads; the others wait, each within its own deadline
+         a. D = store.claim(tag), or, if there is none, the winner of store.put_claim(tag, digest): create-only
+         b. not our claim: poll store.sighting(tag) for up to POLL_S (this only saves a duplicate log entry)
+         c. search the log, where it can search. A digest found there *is* D from here, whatever the claim says
+         d. adopt the record found, else sign and append the statement of (tag, D), if the claim still says D
+         e. store.put_sighting(tag, bundle): create-only; the first one wins and is the answer; a winner that is not ours
+            is verified as in 2
+         f. compare: the recorded digest against the one observed
+      4. any failure in 2 or 3 is Unavailable, and nothing is served
+
+Why this is safe. A claim never expires and is never replaced, so whoever crashed, froze or lost an answer, the next request
+signs the *claimed* digest and only that one; two log entries for one digest are harmless; a claim alone blocks nobody. The
+search comes after the claim, so that an instance that froze in between finds what was logged meanwhile. And the claim is read
+once more, last before the append, with the deadline: an instance that froze after an empty search and wakes into a lost store
+sees that its claim is gone, and signs nothing.
+
+What is left: a store that is lost in the moment between that last look and the log's receipt of the entry, or lost while the
+log's index misses an entry. Then the log shows two digests, for all to see.
+
+Clock, waiting and starting threads are handed in (`Runtime`) like store, log and signer, so that a test can own every
+interleaving. Leading ends at the deadline even if a call is still out; the next request leads afresh. An append that was sent
+may finish later: it can only log D.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from lib.errors import DeadlineExceeded, LogUnavailable, Overloaded, RecordInvalid, StoreUnavailable, TlogistryError, Unavailable
+from lib.sighting.sighting import Found, NotSearchable, NothingFound, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lib.deadline import Deadline
+    from lib.oci.digest import Digest
+    from lib.oci.reference import Tag
+    from lib.sighting.sighting import Bundle, Sighting, Signer, TransparencyLog, Verifier
+    from lib.store.store import RecordStore
+    from lib.telemetry import Telemetry
+
+POLL_S = 2.0  # seconds that a leader waits for the claim's maker: longer than a quick append, shorter than patience
+POLL_EVERY_S = 0.05
+CACHE_S = 600.0  # seconds that a verified sighting is believed without looking at the store again
+CACHE_ENTRIES = 10_000  # about 1 KiB each
+WAITING = 64  # requests that may wait for a leader at once: fewer than the server's threads, so that the rest goes on
+
+
+class Runtime(Protocol):
+    """Time and threads, as the recorder uses them."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait in this thread."""
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Run `work` in a thread of its own, which does not keep the process alive."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until `event` is set, at most `seconds`; whether it is."""
+
+
+class Threads:
+    """The Runtime of real threads and the real clock."""
+
+    def now(self) -> float:
+        """See Runtime."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See Runtime."""
+        time.sleep(seconds)
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """See Runtime."""
+        threading.Thread(target=work, name=name, daemon=True).start()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """See Runtime."""
+        return event.wait(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """The tag points to the recorded digest. `first_seen`: this very request made the record."""
+
+    sighting: Sighting
+    first_seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The tag pointed to another digest when it was recorded; `sighting` is the evidence."""
+
+    sighting: Sighting
+    offered: Digest
+
+
+Verdict = Same | Moved
+
+
+@dataclass(slots=True)
+class _Lead:
+    """One attempt to make the record of a tag. Its thread sets `done` last; the outcome is a sighting or an error."""
+
+    deadline: Deadline
+    done: threading.Event = field(default_factory=threading.Event)
+    sighting: Sighting | None = None
+    made: bool = False
+    error: TlogistryError | None = None
+
+
+class Recorder:
+    """Observes tags. Safe from any thread; instances share nothing but the store and the log."""
+
+    def __init__(  # noqa: PLR0913 - the collaborators, each once
+        self,
+        *,
+        store: RecordStore,
+        log: TransparencyLog,
+        signer: Signer,
+        verifier: Verifier,
+        runtime: Runtime,
+        telemetry: Telemetry,
+    ) -> None:
+        """Nothing is called before the first observation."""
+        self._store = store
+        self._log = log
+        self._signer = signer
+        self._verifier = verifier
+        self._runtime = runtime
+        self._telemetry = telemetry
+        self._lock = threading.Lock()
+        self._leads: dict[Tag, _Lead] = {}
+        self._waiting = 0
+        self._cache: OrderedDict[Tag, tuple[Sighting, int, float]] = OrderedDict()
+
+    def recall(self, tag: Tag) -> Sighting | None:
+        """Steps 1 and 2: what has been recorded for `tag`, None if nothing has. Never makes a record.
+
+        Raises StoreUnavailable, RecordInvalid.
+        """
+        with self._lock:
+            entry = self._cache.get(tag)
+        if entry is not None:
+            sighting, generation, until = entry
+            if generation == self._verifier.generation() and self._runtime.now() < until:
+                return sighting
+        record = self.record(tag)
+        return record.sighting if record is not None else None
+
+    def record(self, tag: Tag) -> Record | None:
+        """Step 2 alone: the stored record with its evidence, verified now; None if there is none."""
+        bundle = self._store.sighting(tag)
+        return self._verified(tag, bundle) if bundle is not None else None
+
+    def observe(self, tag: Tag, digest: Digest, deadline: Deadline) -> Verdict:
+        """What to conclude from "the upstream serves `digest` for `tag`", making the record if there is none.
+
+        Raises Unavailable (could not tell).
+        """
+        known = self.recall(tag)  # 1, 2
+        if known is not None:
+            return _compare(known, digest, first_seen=False)
+        while True:  # 3
+            lead, ours = self._lead_or_join(tag, digest, deadline)
+            self._wait(tag, lead, deadline)
+            if lead.sighting is not None:
+                return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
+            if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
+                raise _again(lead.error)
+            # somebody else's attempt ran out of time, and we have some left: lead afresh
+
+    def adopt(self, tag: Tag, digest: Digest, deadline: Deadline) -> Record:
+        """Complete a tag that is stuck because nothing in the log explains an entry of ours: the operator names the digest.
+
+        It is adopted only if a log entry of ours proves it, so a wrong digest changes nothing.
+        Raises RecordInvalid if something else is recorded or proven, LogUnavailable if nothing is.
+        """
+        record = self.record(tag)
+        if record is None:
+            found = self._log.search(tag, (digest,), deadline)
+            if not isinstance(found, Found):
+                msg = f"the log shows no entry of ours for {tag.familiar}"
+                raise LogUnavailable(msg)
+            record = found.record
+            if record.sighting.digest == digest:
+                record, _ = self._put(tag, record)
+        if record.sighting.digest != digest:
+            msg = f"{tag.familiar} is recorded as {record.sighting.digest} (log index {record.sighting.log_index})"
+            raise RecordInvalid(msg)
+        return record
+
+    def _lead_or_join(self, tag: Tag, digest: Digest, deadline: Deadline) -> tuple[_Lead, bool]:
+        """The attempt under way for `tag`, or a new one, which this request leads."""
+        deadline.check("recording the tag")
+        with self._lock:
+            lead = self._leads.get(tag)
+            if lead is not None and not lead.done.is_set() and not lead.deadline.passed():
+                return lead, False
+            lead = self._leads[tag] = _Lead(deadline)
+        self._runtime.start("lead", lambda: self._run(lead, tag, digest))
+        return lead, True
+
+    def _wait(self, tag: Tag, lead: _Lead, deadline: Deadline) -> None:
+        """Wait for the attempt to end: by an outcome, or because its time or ours is over."""
+        with self._lock:
+            if self._waiting >= WAITING:
+                msg = "too many requests are waiting for the transparency log"
+                raise Overloaded(msg)
+            self._waiting += 1
+        try:
+            self._runtime.wait(lead.done, min(deadline.left(), lead.deadline.left()))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        if not lead.done.is_set():
+            self._forget(tag, lead)
+            if deadline.passed():
+                msg = "no answer from the transparency log, the signer or the store within the deadline"
+                raise DeadlineExceeded(msg)
+
+    def _forget(self, tag: Tag, lead: _Lead) -> None:
+        """The next request leads afresh."""
+        with self._lock:
+            if self._leads.get(tag) is lead and (lead.done.is_set() or lead.deadline.passed()):
+                del self._leads[tag]
+
+    def _run(self, lead: _Lead, tag: Tag, digest: Digest) -> None:
+        """The leading thread: whatever happens, the waiting requests get an outcome."""
+        try:
+            lead.sighting, lead.made = self._make(lead.deadline, tag, digest)
+        except TlogistryError as error:
+            lead.error = error
+        finally:
+            if lead.sighting is None and lead.error is None:
+                lead.error = Unavailable("the record could not be made")
+            lead.done.set()
+            self._forget(tag, lead)
+
+    def _make(self, deadline: Deadline, tag: Tag, observed: Digest) -> tuple[Sighting, bool]:
+        """Steps 3a to 3e. Returns the recorded sighting, and whether this attempt made it."""
+        digest, created = self._store.claim(tag), False  # a
+        if digest is None:
+            digest, created = self._store.put_claim(tag, observed)
+        if not created:  # b
+            finished = self._poll(deadline, tag)
+            if finished is not None:
+                return finished, False
+        deadline.check("searching the log")
+        found = self._log.search(tag, tuple(dict.fromkeys((digest, observed))), deadline)  # c
+        match found:  # d
+            case Found(adopted):
+                record, made = adopted, False
+            case NothingFound() | NotSearchable():
+                deadline.check("signing")
+                record = self._signer.sign(tag, digest, lambda: self._still_claimed(deadline, tag, digest), deadline)
+                made = True
+            case _:
+                assert_never(found)
+        record, ours = self._put(tag, record)  # e
+        return record.sighting, made and ours
+
+    def _poll(self, deadline: Deadline, tag: Tag) -> Sighting | None:
+        """Wait a little for whoever made the claim; None if nothing came."""
+        until = self._runtime.now() + min(POLL_S, deadline.left())
+        while True:
+            record = self.record(tag)
+            if record is not None:
+                return record.sighting
+            if self._runtime.now() >= until:
+                return None
+            self._runtime.sleep(POLL_EVERY_S)
+
+    def _still_claimed(self, deadline: Deadline, tag: Tag, digest: Digest) -> None:
+        """Last before the append: an instance that slept past its deadline, or into a lost store, must not sign."""
+        if self._store.claim(tag) != digest:
+            msg = "the store no longer has the claim that was to be signed"
+            raise StoreUnavailable(msg)
+        deadline.check("appending to the log")
+
+    def _put(self, tag: Tag, record: Record) -> tuple[Record, bool]:
+        """Create the record; the winner, verified, and whether it is ours."""
+        winner = self._store.put_sighting(tag, record.bundle)
+        if winner != record.bundle:
+            return self._verified(tag, winner), False
+        self._remember(record.sighting, self._verifier.generation())
+        return record, True
+
+    def _verified(self, tag: Tag, bundle: Bundle) -> Record:
+        """Step 2's verification; a record that fails is never served and never "first seen"."""
+        generation = self._verifier.generation()  # before: a root replaced meanwhile makes it be verified again
+        try:
+            sighting = self._verifier.verify(bundle, tag)
+        except RecordInvalid as error:
+            self._telemetry.count("record_invalid")
+            self._telemetry.log("ERROR", "stored record does not verify", tag=tag.familiar, reason=str(error))
+            raise
+        self._remember(sighting, generation)
+        return Record(sighting, bundle)
+
+    def _remember(self, sighting: Sighting, generation: int) -> None:
+        with self._lock:
+            self._cache[sighting.tag] = (sighting, generation, self._runtime.now() + CACHE_S)
+            self._cache.move_to_end(sighting.tag)
+            while len(self._cache) > CACHE_ENTRIES:
+                self._cache.popitem(last=False)
+
+
+def _compare(sighting: Sighting, digest: Digest, *, first_seen: bool) -> Verdict:
+    if sighting.digest == digest:
+        return Same(sighting, first_seen)
+    return Moved(sighting, digest)
+
+
+def _again(error: TlogistryError) -> TlogistryError:
+    """The leader's error for another thread: one exception object must not be raised in two."""
+    fresh = type(error)(str(error))
+    fresh.__cause__ = error
+    return fresh

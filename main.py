@@ -1,0 +1,37 @@
+"""The HTTP function: hands each request to the app. `functions-framework --target tlogistry` starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import functions_framework
+
+from lib.app import App
+from lib.config import Config
+from lib.errors import ConfigInvalid
+from lib.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import flask
+
+try:
+    _config = Config.from_env(os.environ)
+    _app = App(_config, Telemetry(_config.log_format))
+except ConfigInvalid as error:
+    for problem in error.problems:
+        print(f"tlogistry: {problem}", file=sys.stderr)  # noqa: T201 - before there is a log
+    sys.exit(2)
+
+
+@functions_framework.http
+def tlogistry(request: flask.Request) -> flask.Response:
+    """Answer one request."""
+    return _app.handle(request)
+
+
+@functions_framework.errorhandler(404)  # type: ignore[untyped-decorator]
+def reserved_path(_: Exception) -> flask.Response:
+    """`/robots.txt` and `/favicon.ico`, which the framework keeps for itself: JSON like any other unknown path."""
+    return _app.unknown_path()
