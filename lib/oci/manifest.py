@@ -1,0 +1,99 @@
+"""Manifests: what counts as one, and the digest of its bytes (image-spec "manifest", "index"; Docker's two of schema 2).
+
+    {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [ … ]}
+
+Anything that is not exactly that, a 200 outage page for instance, is never compared or recorded. The bytes are kept as they
+came: a manifest that is written again has another digest. Not here: what the manifest refers to.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from lib.errors import ManifestInvalid
+from lib.oci.digest import Digest
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+# The digest of a tag depends on Accept (registry-facts 3.2): one list for everybody, version 1. Changing it changes digests.
+ACCEPT = ", ".join(MEDIA_TYPES)
+MAX_BYTES = 4 * 1024 * 1024  # containerd's own cap
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The bytes, which of the four types they are, and their digest."""
+
+    content: bytes
+    media_type: str
+    digest: Digest
+
+    @classmethod
+    def parse(cls, content: bytes, content_type: str | None, algorithm: str = "sha256") -> Manifest:
+        """`content_type` is the answer's header; the body's own `mediaType` goes before it, and both must agree.
+
+        Raises ManifestInvalid.
+        """
+        if len(content) > MAX_BYTES:
+            msg = f"the manifest is longer than {MAX_BYTES} bytes"
+            raise ManifestInvalid(msg)
+        document = _object(content)
+        version = document.get("schemaVersion")
+        if type(version) is not int or version != 2:  # noqa: PLR2004 - the spec's own number; True and 2.0 are not it
+            msg = "not a manifest: schemaVersion is not 2"
+            raise ManifestInvalid(msg)
+        media_type = _media_type(document, content_type)
+        is_index = isinstance(document.get("manifests"), list)
+        is_image = isinstance(document.get("config"), dict) and isinstance(document.get("layers"), list)
+        mixed = "manifests" in document and ("layers" in document or "config" in document)
+        if is_index == is_image or mixed or is_index != (media_type in INDEX_TYPES):
+            msg = "not a manifest: it must have either manifests, or config and layers, as its media type says"
+            raise ManifestInvalid(msg)
+        return cls(content, media_type, Digest.of(content, algorithm))
+
+
+def essence(content_type: str | None) -> str | None:
+    """A Content-Type without its parameters, lower case."""
+    return content_type.partition(";")[0].strip().lower() if content_type is not None else None
+
+
+def _media_type(document: dict[str, object], content_type: str | None) -> str:
+    """CVE-2021-41190: the same bytes under another type mean another thing, so the type is pinned too."""
+    header = essence(content_type)
+    said = document.get("mediaType", header)
+    if not isinstance(said, str) or said not in MEDIA_TYPES:
+        msg = "not a manifest: the media type is none of the four that are served"
+        raise ManifestInvalid(msg)
+    if header in MEDIA_TYPES and header != said:
+        msg = "not a manifest: Content-Type and mediaType name different types"
+        raise ManifestInvalid(msg)
+    return said
+
+
+def _object(content: bytes) -> dict[str, object]:
+    """Strict JSON: two parsers must not see two documents."""
+
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len({key for key, _ in items}) != len(items):
+            msg = "a key is there twice"
+            raise ValueError(msg)
+        return dict(items)
+
+    def constant(name: str) -> object:
+        msg = f"{name} is not JSON"
+        raise ValueError(msg)
+
+    try:
+        document = json.loads(content.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        msg = "not a manifest: not JSON"
+        raise ManifestInvalid(msg) from error
+    if not isinstance(document, dict):
+        msg = "not a manifest: not a JSON object"
+        raise ManifestInvalid(msg)
+    return document
