@@ -1,0 +1,1 @@
+"""What we remember: write-once records and claims, keyed by canonical tag."""
