@@ -13,7 +13,7 @@ import base64
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import requests
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -24,7 +24,7 @@ from sigstore._utils import base64_encode_pem_cert
 from sigstore.dsse import Envelope, Statement
 from sigstore.errors import Error as SigstoreError
 from sigstore.models import TransparencyLogEntry
-from sigstore.oidc import ExpiredIdentity
+from sigstore.oidc import ExpiredIdentity, IdentityToken
 from sigstore.sign import Signer as SigstoreSigner
 from sigstore.sign import SigningContext
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from lib.deadline import Deadline
     from lib.oci.digest import Digest
     from lib.oci.reference import Tag
-    from lib.sighting.identity import MetadataIdentity
     from lib.sighting.trust import Trust, TrustSource
     from lib.sighting.verifier import SightingVerifier
     from lib.telemetry import Telemetry
@@ -51,6 +50,13 @@ APPEND_TOTAL_S = 30.0  # seconds for one append; it may outlive the request that
 COPY_WAIT_S = 2.0  # seconds that the answer waits for the readable copy once the entry is verified
 CERTIFICATE_S = 480.0  # a certificate lives 10 minutes; use it for 8
 ANSWER_MAX_BYTES = 1_048_576  # an entry with proof is about 8 KiB
+
+
+class IdentitySource(Protocol):
+    """Who signs."""
+
+    def token(self) -> IdentityToken:
+        """A fresh identity token; raises SignerUnavailable."""
 
 
 class Submitter(RekorClient):
@@ -165,7 +171,7 @@ class KeylessSigner:
         self,
         *,
         trust: TrustSource,
-        identity: MetadataIdentity,
+        identity: IdentitySource,
         verifier: SightingVerifier,
         telemetry: Telemetry,
         clock: Callable[[], float],
