@@ -1,0 +1,143 @@
+"""A conversation with one registry: anonymous first, a token on 401, redirects followed only where they must be.
+
+    1. ask; a token that is held for this very origin and repository goes along
+    2. 401: find the Bearer challenge (if the answer has none at all: in that of `/v2/`), fetch a token, ask once more
+    3. a redirect that is to be followed inside: start again at 1 on the new origin, which has tokens of its own or none
+
+Every address in it (realm, redirect) is checked afresh by the guard. Not here: what the last status means
+(`registry.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lib.errors import NotPublic, UpstreamUnavailable
+from lib.oci.reference import PATH
+from lib.upstream.challenge import Challenge
+from lib.upstream.token import Audience
+from lib.upstream.url import Url, authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lib.config import BaseUrl
+    from lib.deadline import Deadline
+    from lib.upstream.answer import Answer
+    from lib.upstream.guard import Guard
+    from lib.upstream.limits import Limits
+    from lib.upstream.token import Tokens
+    from lib.upstream.transport import Method, Transport
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+RESOURCE = re.compile(rf"/v2/({PATH.pattern})/(?:manifests|blobs)/[^/]+", re.ASCII)
+API = "/v2/"
+UNAUTHORIZED = 401
+REFUSALS = frozenset({401, 403})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A registry as we reach it: its canonical name, where it is, and what its requests may reach."""
+
+    registry: str
+    base: BaseUrl
+    guard: Guard
+
+
+def in_registry(url: Url) -> bool:
+    """Whether a URL is part of a registry's API, where a client of ours could not authenticate (registry-facts 3.5)."""
+    return url.path.startswith(API)
+
+
+def anywhere(_: Url) -> bool:
+    """Follow every redirect."""
+    return True
+
+
+class RegistryClient:
+    """What `Registries` asks through. Safe from any thread."""
+
+    def __init__(self, transport: Transport, tokens: Tokens, limits: Limits) -> None:
+        """All shared by all registries."""
+        self._transport = transport
+        self._tokens = tokens
+        self._limits = limits
+
+    def ask(  # noqa: PLR0913 - one request
+        self,
+        site: Site,
+        method: Method,
+        target: str,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        follow: Callable[[Url], bool],
+    ) -> tuple[Answer, Url]:
+        """The last answer and the URL that gave it; a redirect that `follow` does not want is such an answer.
+
+        Raises NotPublic, RateLimited, UpstreamUnavailable, DeadlineExceeded.
+        """
+        url = Url(site.base, target)
+        for _ in range(self._limits.redirects + 1):
+            answer = self._authorized(site, method, url, headers, deadline)
+            next_url = redirect(answer, url, self._limits)
+            if next_url is None or not follow(next_url):
+                return answer, url
+            answer.discard(self._limits)
+            url = next_url
+        msg = f"{authority(site.base)} redirects more than {self._limits.redirects} times"
+        raise UpstreamUnavailable(msg)
+
+    def _authorized(
+        self, site: Site, method: Method, url: Url, headers: Mapping[str, str], deadline: Deadline
+    ) -> Answer:
+        match = RESOURCE.fullmatch(url.path)
+        if match is None:  # storage, or a page: no place for a token of ours
+            return self._transport.call(method, url, headers, site.guard, deadline)
+        whose = Audience(site.registry, url.origin, match[1])
+        token = self._tokens.held(whose)
+        sent = {**headers, "Authorization": f"Bearer {token}"} if token is not None else headers
+        answer = self._transport.call(method, url, sent, site.guard, deadline)
+        if answer.status != UNAUTHORIZED:
+            return answer
+        answer.discard(self._limits)
+        self._tokens.forget(whose)
+        challenge = self._challenge(site, url, answer, deadline)
+        if challenge is None:
+            msg = f"{authority(url.origin)} does not serve {whose.repository} without an account"
+            raise NotPublic(msg)
+        token = self._tokens.fetch(whose, challenge, site.guard, deadline)
+        answer = self._transport.call(
+            method, url, {**headers, "Authorization": f"Bearer {token}"}, site.guard, deadline
+        )
+        if answer.status in REFUSALS:
+            self._tokens.forget(whose)
+        return answer
+
+    def _challenge(self, site: Site, url: Url, answer: Answer, deadline: Deadline) -> Challenge | None:
+        """gcr.io was seen to answer 401 without a challenge: then the one of `/v2/`, whose scope is a placeholder."""
+        lines = answer.header_lines("WWW-Authenticate")
+        if lines:
+            return Challenge.find(lines)
+        ping = self._transport.call("GET", Url(url.origin, API), {}, site.guard, deadline)
+        ping.discard(self._limits)
+        return Challenge.find(ping.header_lines("WWW-Authenticate")) if ping.status == UNAUTHORIZED else None
+
+
+def redirect(answer: Answer, url: Url, limits: Limits) -> Url | None:
+    """Where an answer sends us, resolved against the URL that gave it; None if it is no redirect.
+
+    Raises UpstreamUnavailable if what it names is not a plain URL.
+    """
+    location = answer.header("Location") if answer.status in REDIRECTS else None
+    if location is None:
+        return None
+    try:
+        return url.join(location)
+    except ValueError as error:
+        answer.discard(limits)
+        msg = f"{authority(url.origin)} redirects to something that is {error}"
+        raise UpstreamUnavailable(msg) from error

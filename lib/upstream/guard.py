@@ -1,0 +1,63 @@
+"""The outbound guard: whom we talk to when strangers choose the host, in a path, a realm or a redirect.
+
+    https, port 443, a DNS name of the public tree (no address in any spelling), and every address of the name public
+
+or exactly the scheme, host and port that the deployer mapped. A mapping speaks for mapped registries only: a stranger's
+registry cannot send us to somebody's mirror on a private network. The addresses are checked where the connection is
+made (`connection.py`), on the very addresses connected to; this module is about what a URL says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lib.errors import UpstreamUnavailable
+from lib.upstream.url import authority
+
+if TYPE_CHECKING:
+    from lib.config import BaseUrl
+
+HTTPS_PORT = 443
+# A name with at least one dot whose last label is a top-level domain: letters only, or punycode. "1.2.3.4", "127.1",
+# "0x7f.1", "2130706433" and "[::1]" all fail here. Labels before it may have "_", as names of storage buckets do.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+PUBLIC_NAME = re.compile(rf"(?:{_LABEL}\.)+(?:[a-z]{{2,63}}|xn--[a-z0-9-]{{1,59}})", re.ASCII)
+NAME_MAX = 253
+# RFC 6761, 6762, 7686, 9476, and ICANN's reservation of .internal: names that mean something else in every network.
+LOCAL_DOMAINS = frozenset({"localhost", "local", "internal", "onion", "alt", "arpa"})
+
+
+class Refused(UpstreamUnavailable):
+    """The guard does not let us talk to an origin; `origin` is which."""
+
+    def __init__(self, origin: BaseUrl, reason: str) -> None:
+        """The message names what was refused, never a path or query."""
+        super().__init__(f"refused to connect to {origin.scheme}://{authority(origin)}: {reason}")
+        self.origin = origin
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What one registry's requests may reach. `mapped` are the origins that the deployer vouches for."""
+
+    mapped: frozenset[BaseUrl]
+
+    def vouched(self, origin: BaseUrl) -> bool:
+        """Whether the deployer mapped exactly this scheme, host and port."""
+        return origin in self.mapped
+
+    def check(self, origin: BaseUrl) -> None:
+        """Raise Refused unless the origin may be asked."""
+        if origin in self.mapped:
+            return
+        if origin.scheme != "https":
+            raise Refused(origin, "only https is allowed")
+        if origin.port != HTTPS_PORT:
+            raise Refused(origin, f"only port {HTTPS_PORT} is allowed")
+        if len(origin.host) > NAME_MAX or PUBLIC_NAME.fullmatch(origin.host) is None:
+            raise Refused(origin, "not a public host name")
+        if origin.host.rpartition(".")[2] in LOCAL_DOMAINS:
+            raise Refused(origin, "not a public host name")

@@ -1,0 +1,32 @@
+"""Every limit on a call to the outside, with its unit and reason. One value, so that a test can make them small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds end in `_s`, bytes in `_bytes`; the rest are counts."""
+
+    lookup_s: float = 5.0  # a name server's own first time-out
+    connect_s: float = 5.0  # for each address, TLS included: as Docker's clients wait at most twice that
+    addresses: int = 4  # tried for one connection: several dead ones must not eat the whole deadline
+    read_s: float = 10.0  # between two bytes; ghcr.io was seen to take more than 10 s only under load
+    head_bytes: int = 64 * 1024  # status line and headers; http.client itself would take 6.5 MB
+    token_bytes: int = 64 * 1024  # as go-containerregistry
+    drain_s: float = 0.25  # to finish an unwanted body, so that its connection can be kept
+    drain_bytes: int = 64 * 1024
+    stream_grace_s: float = 30.0  # a stream may make us wait this long in all, and then must have been worth it:
+    stream_bytes_per_s: int = 4096  # a drip of one byte a second would hold a place for ever
+    redirects: int = 5  # registry.k8s.io and vanity domains need one or two
+    idle: int = 32  # connections kept for one origin: as many as there are calls at once
+    idle_total: int = 128  # kept in all; one costs some 50 KiB with TLS
+    idle_s: float = 50.0  # below the usual 60 s of load balancers
+    calls: int = 32  # at once, for one upstream
+    waiting: int = 56  # for one of those places; beyond that at once Overloaded
+    streams: int = 32  # at once, from one upstream; a stream holds no place among the calls
+    lookups: int = 64  # at once; getaddrinfo cannot be interrupted, so abandoned ones count, too
+    lookups_per_name: int = 4  # a stranger's silent name server must not take them all with one name
+    tokens: int = 1024  # held; one is at most 16 KiB
+    token_chars: int = 16 * 1024  # what fits into a header of common servers

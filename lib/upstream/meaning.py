@@ -1,0 +1,40 @@
+"""What a registry's status means when it is no content: one row for each error of `lib/errors.py`.
+
+    404         NotFound                  401, 403    NotPublic (the token, if it wanted one, did not help)
+    429         RateLimited               the rest    UpstreamUnavailable, naming host and status
+
+Nothing of an error's body is read for its meaning, or repeated (registry-facts 5, "reflection").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lib.errors import NotFound, NotPublic, RateLimited, TlogistryError, UpstreamUnavailable
+from lib.upstream.retry_after import retry_after
+
+if TYPE_CHECKING:
+    from lib.upstream.answer import Answer
+
+OK = 200
+NOT_FOUND = 404
+TOO_MANY_REQUESTS = 429
+NOT_IMPLEMENTED = 501
+
+
+def meaning(answer: Answer, what: str) -> TlogistryError:
+    """The error that an answer without content stands for; `what` is what was asked for, in the client's words."""
+    match answer.status:
+        case 404:
+            return NotFound(f"{answer.host} does not have {what}")
+        case 401 | 403:
+            return NotPublic(f"{answer.host} does not serve {what} without an account, or does not have it")
+        case 429:
+            return RateLimited(f"{answer.host} asks to wait", retry_after(answer))
+        case _:
+            return UpstreamUnavailable(f"{answer.host} answered {answer.status} for {what}")
+
+
+def refuses_head(status: int) -> bool:
+    """Some registries answer a HEAD with 401, 403 or 405 where a GET works (registry-facts 3.3, 3.5)."""
+    return status == NOT_IMPLEMENTED or (status in range(400, 500) and status not in {NOT_FOUND, TOO_MANY_REQUESTS})

@@ -1,0 +1,178 @@
+"""The registries behind their canonical names: the one implementation of `Upstream`.
+
+Docker Hub is called docker.io and is at registry-1.docker.io; every other registry is at https://<its name>; a mapped
+one is where the deployer says. Tags are always asked for with one Accept list of ours, because their digest depends on
+it.
+
+Not here: caching of manifests, and what we have said about a tag.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lib.config import BaseUrl
+from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, UpstreamUnavailable
+from lib.oci.digest import Digest
+from lib.oci.manifest import ACCEPT, MAX_BYTES, MEDIA_TYPES, Manifest, essence
+from lib.oci.reference import HUB
+from lib.upstream.addresses import Lookups, system_resolver
+from lib.upstream.blob import Blobs
+from lib.upstream.bulkhead import Bulkhead
+from lib.upstream.client import RegistryClient, Site, anywhere
+from lib.upstream.guard import HTTPS_PORT, Guard, Refused
+from lib.upstream.limits import Limits
+from lib.upstream.meaning import OK, meaning, refuses_head
+from lib.upstream.token import Tokens
+from lib.upstream.transport import Transport
+from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lib.deadline import Deadline
+    from lib.oci.reference import Repository, Tag
+    from lib.telemetry import Telemetry
+    from lib.upstream.addresses import Resolver
+    from lib.upstream.bulkhead import Place
+
+__all__ = ["BlobRedirect", "BlobStream", "Hint", "Registries", "Upstream"]
+
+HUB_HOST = "registry-1.docker.io"
+ACCEPT_MANIFESTS = {"Accept": ACCEPT}
+NO_HINT = Hint(None, None, None)
+
+
+class Registries:
+    """Every registry. Opens no connection and starts no thread before it is asked; safe from any thread."""
+
+    def __init__(
+        self,
+        mapping: Mapping[str, BaseUrl],
+        clock: Callable[[], float],
+        telemetry: Telemetry,
+        resolver: Resolver = system_resolver,
+        limits: Limits | None = None,
+    ) -> None:
+        """`mapping` is the deployer's, from canonical registry names; `clock` is monotonic, in seconds."""
+        limits = limits if limits is not None else Limits()
+        self._mapping = dict(mapping)
+        self._mapped = Guard(frozenset(self._mapping.values()))
+        self._stranger = Guard(frozenset())
+        self._telemetry = telemetry
+        self._limits = limits
+        self._calls = Bulkhead(limits.calls, limits.waiting)
+        self._transport = Transport(Lookups(resolver, limits), clock, limits)
+        self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), limits)
+        self._blobs = Blobs(self._client, Bulkhead(limits.streams, limits.waiting), limits)
+
+    def head(self, tag: Tag, deadline: Deadline) -> Hint:
+        """See Upstream."""
+        with self._calling(tag.repository, deadline) as (site, _):
+            target = f"/v2/{tag.repository.path}/manifests/{tag.name}"
+            answer, _url = self._client.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            if refuses_head(answer.status):
+                return NO_HINT
+            if answer.status != OK:
+                raise meaning(answer, tag.familiar)
+            media_type = essence(answer.header("Content-Type"))
+            length = answer.length
+            return Hint(
+                digest=_sha256(answer.header("Docker-Content-Digest")),
+                media_type=media_type if media_type in MEDIA_TYPES else None,
+                length=length if length is not None and 0 < length <= MAX_BYTES else None,
+            )
+
+    def manifest(self, repository: Repository, reference: Tag | Digest, deadline: Deadline) -> Manifest:
+        """See Upstream."""
+        if isinstance(reference, Digest):
+            name, what, algorithm = str(reference), f"{repository.familiar}@{reference}", reference.algorithm
+        else:
+            name, what, algorithm = reference.name, reference.familiar, "sha256"
+        with self._calling(repository, deadline) as (site, _):
+            target = f"/v2/{repository.path}/manifests/{name}"
+            answer, _url = self._client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            if answer.status != OK:
+                answer.discard(self._limits)
+                raise meaning(answer, what)
+            content = answer.read(MAX_BYTES)
+        try:
+            manifest = Manifest.parse(content, answer.header("Content-Type"), algorithm)
+        except ManifestInvalid as error:
+            msg = f"{answer.host} answered 200 for {what}: {error}"
+            raise ManifestInvalid(msg) from error
+        self._compare_header(what, answer.header("Docker-Content-Digest"), manifest)
+        if isinstance(reference, Digest) and manifest.digest != reference:
+            self._telemetry.log(
+                "WARNING", "upstream served other bytes than asked for", reference=what, got=manifest.digest
+            )
+            msg = f"{answer.host} served other bytes than {what}"
+            raise UpstreamUnavailable(msg)
+        return manifest
+
+    def blob(  # noqa: PLR0913 - the contract's
+        self,
+        repository: Repository,
+        digest: Digest,
+        *,
+        head: bool,
+        range_: str | None,
+        if_range: str | None,
+        deadline: Deadline,
+    ) -> BlobRedirect | BlobStream:
+        """See Upstream."""
+        with self._calling(repository, deadline) as (site, place):
+            if head:
+                return self._blobs.head(site, repository, digest, deadline)
+            return self._blobs.get(
+                site, repository, digest, range_=range_, if_range=if_range, place=place, deadline=deadline
+            )
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._transport.close()
+
+    @contextmanager
+    def _calling(self, repository: Repository, deadline: Deadline) -> Iterator[tuple[Site, Place]]:
+        """A place at the upstream; what the guard says about the host that the client named is the client's mistake."""
+        site = self._site(repository.registry)
+        try:
+            site.guard.check(site.base)
+            with self._calls.enter(site.base, deadline) as place:
+                yield site, place
+        except Refused as error:
+            if error.origin != site.base:
+                raise
+            msg = f"{repository.registry} is not a public registry: {error.reason}"
+            raise NameInvalid(msg) from error
+
+    def _site(self, registry: str) -> Site:
+        base = self._mapping.get(registry)
+        if base is not None:
+            return Site(registry, base, self._mapped)
+        host, _, port = (HUB_HOST if registry == HUB else registry).partition(":")
+        return Site(registry, BaseUrl("https", host, int(port) if port else HTTPS_PORT), self._stranger)
+
+    def _compare_header(self, what: str, header: str | None, manifest: Manifest) -> None:
+        """The bytes decide; a header that says otherwise is worth a line."""
+        if header is None:
+            return
+        try:
+            true = Digest.parse(header).matches(manifest.content)
+        except DigestInvalid:
+            true = False
+        if not true:
+            self._telemetry.log(
+                "WARNING", "upstream's digest header is not that of its bytes", reference=what, header=header,
+                got=manifest.digest,
+            )  # fmt: skip
+
+
+def _sha256(header: str | None) -> Digest | None:
+    """Tags are recorded by sha256 only, so another algorithm is no hint."""
+    try:
+        digest = Digest.parse(header) if header is not None else None
+    except DigestInvalid:
+        return None
+    return digest if digest is not None and digest.algorithm == "sha256" else None
