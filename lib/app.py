@@ -6,6 +6,7 @@ forks the worker afterwards (gcp-facts 4.6).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -98,11 +99,11 @@ class App:
             answer = wire.internal()
         if tag is not None:
             self._log(tag, answer, (time.perf_counter() - started) * 1000)
-        return _flask(answer, request)
+        return _flask(answer, request, self._telemetry)
 
     def unknown_path(self) -> flask.Response:
         """404 for what the framework does not hand to `handle`."""
-        return _flask(wire.error(PathInvalid("no such path")), flask.request)
+        return _flask(wire.error(PathInvalid("no such path")), flask.request, self._telemetry)
 
     def _dispatch(self, asked: Endpoint, request: flask.Request) -> WireResponse:
         head = request.method == "HEAD"
@@ -155,20 +156,46 @@ def _endpoint(request: flask.Request) -> Endpoint:
     return endpoint.parse(raw, request.path, request.query_string.decode("latin-1"))
 
 
-def _flask(answer: Response, request: flask.Request) -> flask.Response:
+class _Body:
+    """A stream for the web server: what breaks it off cuts the client's connection, so that short never looks whole.
+
+    gunicorn closes the connection without a traceback for exactly this errno.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], telemetry: Telemetry) -> None:
+        self._chunks = chunks
+        self._telemetry = telemetry
+
+    def __iter__(self) -> _Body:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._chunks)
+        except TlogistryError as failure:
+            self._telemetry.log("WARNING", "stream broken off", reason=str(failure))
+            raise ConnectionResetError(errno.ECONNRESET, "the upstream's stream broke off") from failure
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+
+def _flask(answer: Response, request: flask.Request, telemetry: Telemetry) -> flask.Response:
     """To the framework's response, with exactly our headers.
 
     functions-framework reads the whole request body before it sends an answer, unless that is a stream (gcp-facts 10): so
     whoever sends a body gets a stream, and an unwanted upload ends when the connection does.
     """
-    body = answer.body
+    body: bytes | Iterator[bytes] = answer.body if isinstance(answer.body, bytes) else _Body(answer.body, telemetry)
     sent_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
     if isinstance(body, bytes) and (sent_body or request.method not in READ_METHODS):
         body = iter((body,))
     if request.method == "HEAD" and isinstance(body, bytes):
         made = flask.Response(status=answer.status)
     else:
-        made = flask.Response(body, status=answer.status, direct_passthrough=isinstance(body, Iterator))
+        made = flask.Response(body, status=answer.status, direct_passthrough=not isinstance(body, bytes))
     made.automatically_set_content_length = False
     made.headers.clear()
     made.headers.update({**answer.headers, **NOSNIFF})
