@@ -2,17 +2,25 @@
 
     claim(tag TEXT PRIMARY KEY, digest TEXT)      sighting(tag TEXT PRIMARY KEY, bundle BLOB)
 
-WAL with synchronous=FULL: a commit is on the disk when it returns. Write-once also for who opens the file by hand: triggers
-refuse update and delete. Not for network file systems, whose locks SQLite cannot rely on.
+WAL with synchronous=FULL: a commit is on the disk when it returns. Write-once also for who opens the file by hand:
+triggers refuse update and delete. Beside `store.sqlite` lie SQLite's own `-wal` and `-shm`, and `-lock`, which is held
+while a connection is opened.
+
+The file may be deleted at any time, also alone and while it is in use: that is a lost store (`lib/recorder.py` lives
+with one), never a damaged one. Not here: putting another file in its place while it is in use; network file systems,
+whose locks SQLite cannot rely on; a fork while another thread is in a call.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import sqlite3
-import threading
 import time
-from contextlib import suppress
+from collections import deque
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lib.errors import DigestInvalid, StoreUnavailable
@@ -21,24 +29,26 @@ from lib.sighting.sighting import Bundle
 from lib.store.store import BUNDLE_MAX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from lib.oci.reference import Tag
 
 T = TypeVar("T")
 
-BUSY_S = 5.0  # seconds to wait for another process's commit, which takes milliseconds
+BUSY_S = 5.0  # seconds to wait for another process's commit or opening, which take milliseconds
+POLL_S = 0.005  # seconds between two tries to take the lock
+ROW_MAX_BYTES = BUNDLE_MAX_BYTES + 4096  # with the tag: a planted giant is an error before it is in memory
 APPLICATION_ID = 0x746C6F67  # "tlog": a foreign database is not written to
 VERSION = 1
 SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS claim (tag TEXT PRIMARY KEY NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sighting (tag TEXT PRIMARY KEY NOT NULL, bundle BLOB NOT NULL);
-CREATE TRIGGER IF NOT EXISTS claim_once BEFORE UPDATE ON claim BEGIN SELECT RAISE(ABORT, 'write-once'); END;
-CREATE TRIGGER IF NOT EXISTS claim_kept BEFORE DELETE ON claim BEGIN SELECT RAISE(ABORT, 'write-once'); END;
-CREATE TRIGGER IF NOT EXISTS sighting_once BEFORE UPDATE ON sighting BEGIN SELECT RAISE(ABORT, 'write-once'); END;
-CREATE TRIGGER IF NOT EXISTS sighting_kept BEFORE DELETE ON sighting BEGIN SELECT RAISE(ABORT, 'write-once'); END;
+PRAGMA journal_mode = WAL;
+BEGIN;
+CREATE TABLE claim (tag TEXT PRIMARY KEY NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sighting (tag TEXT PRIMARY KEY NOT NULL, bundle BLOB NOT NULL);
+CREATE TRIGGER claim_once BEFORE UPDATE ON claim BEGIN SELECT RAISE(ABORT, 'write-once'); END;
+CREATE TRIGGER claim_kept BEFORE DELETE ON claim BEGIN SELECT RAISE(ABORT, 'write-once'); END;
+CREATE TRIGGER sighting_once BEFORE UPDATE ON sighting BEGIN SELECT RAISE(ABORT, 'write-once'); END;
+CREATE TRIGGER sighting_kept BEFORE DELETE ON sighting BEGIN SELECT RAISE(ABORT, 'write-once'); END;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 COMMIT;
@@ -50,12 +60,12 @@ PUT_SIGHTING = "INSERT INTO sighting (tag, bundle) VALUES (?, ?) ON CONFLICT (ta
 
 
 class SqliteStore:
-    """A RecordStore in one file. Each thread has a connection of its own, opened at its first call."""
+    """A RecordStore in one file. Each call has a connection to itself; as many are kept as calls ran at once."""
 
     def __init__(self, path: Path) -> None:
         """Nothing is opened yet: a server forks after it has imported us."""
-        self._path = path
-        self._local = threading.local()
+        self._path = Path(os.path.realpath(path))  # SQLite, too, puts its files beside the target of a link
+        self._idle: deque[_Held] = deque()  # append and pop are atomic; the last one in is the warmest
 
     def sighting(self, tag: Tag) -> Bundle | None:
         """See RecordStore."""
@@ -87,85 +97,133 @@ class SqliteStore:
         return self._run(put)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        held: _Held | None = None
         try:
-            return work(self._connection())
+            held = self._take()
+            result = work(held.db)
         except (sqlite3.Error, OSError) as error:
-            self._close()
-            msg = f"the record store {self._path} cannot be used: {error}"
+            if held is not None:
+                held.close()
+            reason = error.strerror if isinstance(error, OSError) else error  # an OSError's own text tells the path
+            msg = f"the record store {self._path.name} cannot be used: {reason}"
             raise StoreUnavailable(msg) from error
+        self._idle.append(held)
+        return result
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's connection to the file that is at the path now.
+    def _take(self) -> _Held:
+        """A connection for one call, to the file that is at the path now.
 
-        A file that was deleted or replaced while open would swallow writes without a trace, and a connection that crossed a
-        fork would corrupt it: both are noticed here, for the price of one stat.
+        A file that was deleted while open would swallow writes without a trace, and a connection that crossed a fork
+        would damage it: both are noticed here, for the price of one stat. An inode that is held open is not used again.
         """
-        key = (os.getpid(), self._inode())
-        if getattr(self._local, "key", None) == key and key[1] is not None:
-            connection: sqlite3.Connection = self._local.connection
-            return connection
-        self._close()
-        connection = self._open()
-        self._local.connection = connection
-        self._local.key = (os.getpid(), self._inode())
-        return connection
+        origin = (os.getpid(), self._inode())
+        while True:
+            try:
+                held = self._idle.pop()
+            except IndexError:
+                break
+            if held.origin == origin:
+                return held
+            held.close()
+        with _locked(Path(f"{self._path}-lock")):
+            if self._inode() is None:
+                _create(self._path)
+            return _Held((os.getpid(), self._inode()), _open(self._path))
 
     def _inode(self) -> tuple[int, int] | None:
+        """Which file is at the path; an empty one is none."""
         try:
             found = os.stat(self._path)  # noqa: PTH116 - on the path of every pull; Path.stat costs three times as much
         except FileNotFoundError:
             return None
-        return (found.st_dev, found.st_ino)
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
-        try:
-            if not _is_ours(db):
-                _write_ahead(db)
-                db.executescript(SCHEMA)
-            db.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _close(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        self._local.key = None
-        self._local.connection = None
-        if connection is not None:
-            with suppress(sqlite3.Error):
-                connection.close()
+        return (found.st_dev, found.st_ino) if found.st_size else None
 
 
-def _is_ours(db: sqlite3.Connection) -> bool:
-    """Whether the schema is there; False for an empty file. Raises sqlite3.DatabaseError for anybody else's."""
-    db.execute("BEGIN")  # one snapshot: another process may be creating the schema right now
+class _Held:
+    """An open connection, and the process and file that it belongs to."""
+
+    __slots__ = ("db", "origin")
+
+    def __init__(self, origin: tuple[int, tuple[int, int] | None], db: sqlite3.Connection) -> None:
+        self.origin = origin
+        self.db = db
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self.db.close()
+
+    def __del__(self) -> None:
+        self.close()  # a connection holds itself in a cycle: without this its files stay open until the collector comes
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One opening at a time, here and in other processes.
+
+    SQLite finds `-wal` and `-shm` by name. Where a new database met those of a deleted one that was still in use,
+    processes died of SIGBUS and the new one was malformed; so nobody creates while somebody else is between the file
+    and these two.
+    """
+    until = time.monotonic() + BUSY_S
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:  # its holder is frozen: better to say so than to freeze with it
+                    raise TimeoutError(errno.ETIMEDOUT, f"another process keeps {path.name} locked") from None
+                time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path) -> None:
+    """Make an empty store under another name, and give it its own when it is complete. Only under the lock."""
+    new = Path(f"{path}-new")
+    for leftover in ("-wal", "-shm", "-new", "-new-wal", "-new-shm"):
+        Path(f"{path}{leftover}").unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.executescript(SCHEMA)
+    new.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name must be as durable as what is committed under it
+    finally:
+        os.close(folder)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection to a store that exists. Raises sqlite3.DatabaseError for anybody else's database."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # never creates
+    db = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=BUSY_S,
+        isolation_level=None,
+        check_same_thread=False,  # by one thread at a time: see SqliteStore._take
+    )
+    try:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, ROW_MAX_BYTES)
+        _check_ours(db)
+        db.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check_ours(db: sqlite3.Connection) -> None:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    db.execute("COMMIT")
-    if tables and application != APPLICATION_ID:
+    if application != APPLICATION_ID:
         msg = "it is another program's database"
         raise sqlite3.DatabaseError(msg)
-    if version > VERSION:
-        msg = f"it was written by a newer version (schema {version})"
+    if version != VERSION:
+        msg = f"it was written by another version (schema {version}, ours is {VERSION})"
         raise sqlite3.DatabaseError(msg)
-    return bool(tables)
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    """Switch a new file to WAL. SQLite does not wait for a lock here by itself."""
-    until = time.monotonic() + BUSY_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-        else:
-            return
 
 
 def _present(value: T | None) -> T:

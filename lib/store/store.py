@@ -13,12 +13,15 @@ BUNDLE_MAX_BYTES = 262_144  # ours are about 6 KiB
 
 
 class RecordStore(Protocol):
-    """Write-once: get and create, no update, no delete. It is trusted for absence only: whatever it returns is verified.
+    """Write-once: get and create, no update, no delete. Trusted for absence only: whatever it returns is verified.
 
-    Atomicity: of several creates for one tag, on any number of instances, exactly one wins, and every caller is told the
-    winner. Durability: when a create returns, its winner survives a crash of the process and of the host. Retries: an
-    implementation may repeat a create whose answer was lost, because repeating cannot make a second truth.
-    Absence is None and nothing else; every failure, a value that cannot be read included, raises StoreUnavailable.
+    Atomicity: of several creates for one tag, on any number of instances, exactly one wins, and every caller is told
+    the winner. Durability: when a create returns, its winner survives a crash of the process and of the host; and a
+    winner that was told once is the answer from then on. Concurrency: safe from any thread and process, without a lock
+    of the caller's. Retries: an implementation may repeat a create whose answer was lost, because repeating cannot make
+    a second truth; the caller retries nothing: its client's next request does.
+    Absence is None and nothing else; every
+    failure, a value that cannot be read included, raises StoreUnavailable. A failed create may have happened.
     """
 
     def sighting(self, tag: Tag) -> Bundle | None:
