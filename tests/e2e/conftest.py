@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.engines import Containerd, Docker, Podman, Registry, Skopeo, missing
 from tests.e2e.processes import unmount_under
+from tests.e2e.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,13 +32,17 @@ def need(*commands: str) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """The ends of all logs, beside a failure."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Beside a failure, the end of every log that was written to meanwhile."""
     report = yield
     folder = item.config.stash.get(LOGS, None)
     if report.failed and folder is not None:
-        for log in sorted(folder.glob("**/*.log")):
-            report.sections.append((f"the end of {log.relative_to(folder)}", log.read_text(errors="replace")[-SHOWN_CHARACTERS:]))
+        for log in sorted(folder.glob("*/*.log")):
+            if log.stat().st_mtime >= call.start:
+                text = log.read_text(errors="replace")[-SHOWN_CHARACTERS:]
+                report.sections.append((f"the end of {log.relative_to(folder)}", text))
     return report
 
 
@@ -96,3 +101,22 @@ def podman(workshop: Path) -> Podman:
 def skopeo(workshop: Path) -> Skopeo:
     need("skopeo")
     return Skopeo(workshop / "skopeo")
+
+
+@pytest.fixture(scope="session")
+def service(workshop: Path, docker_io: Registry, ghcr_io: Registry) -> Iterator[Service]:
+    """The service that most tests share; each of them has tags of its own."""
+    running = Service(workshop / "service", {"docker.io": docker_io.url, "ghcr.io": ghcr_io.url})
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def own_service(workshop: Path, docker_io: Registry, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A service for the tests of one file, which make it fail, and which wait 3 seconds for an answer and no more."""
+    name = request.module.__name__.rpartition(".test_")[2]
+    running = Service(workshop / name, {"docker.io": docker_io.url}, TLOGISTRY_DEADLINE="3")
+    running.start()
+    yield running
+    running.kill()

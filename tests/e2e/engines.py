@@ -165,7 +165,7 @@ class Skopeo:
         self._env = policy(folder)
 
     def inspect(self, reference: str) -> Said:
-        return run(["skopeo", "inspect", "--tls-verify=false", f"docker://{reference}"], self._env)
+        return run(["skopeo", "inspect", "--no-tags", "--tls-verify=false", f"docker://{reference}"], self._env)
 
 
 def policy(folder: Path) -> dict[str, str]:
