@@ -98,7 +98,8 @@ def moved(verdict: Moved, host: str) -> Response:
         "pull": f"docker pull {host}/{_name(tag)}@{sighting.digest}",
     }
     headers = {**sighting_headers(sighting, first_seen=False), "Cache-Control": NO_STORE}
-    return _refusal(403, Code.TAG_INVALID, message, detail, headers, verdict="moved", reason=message)
+    reason = f"got {verdict.offered}, want {sighting.digest}"
+    return _refusal(403, Code.TAG_INVALID, message, detail, headers, verdict="moved", reason=reason)
 
 
 def _name(tag: Tag) -> str:
