@@ -11,31 +11,33 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from lib.errors import DigestInvalid
 
+Algorithm = Literal["sha256", "sha512"]
 MAX_LENGTH = len("sha512:") + 128
-PATTERN = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})", re.ASCII)
+PATTERN = re.compile(r"sha256:([0-9a-f]{64})|sha512:([0-9a-f]{128})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
     """An algorithm and its lower-case hex value."""
 
-    algorithm: str
+    algorithm: Algorithm
     encoded: str
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Raises DigestInvalid for anything but a registered algorithm with the right number of lower-case hex digits."""
+        """`sha256:…` or `sha512:…`, in full. Raises DigestInvalid for everything else."""
         match = PATTERN.fullmatch(text) if len(text) <= MAX_LENGTH else None
         if match is None:
             msg = "not a digest: expected sha256: or sha512: and lower-case hex digits"
             raise DigestInvalid(msg)
-        return cls(match[1] or match[3], match[2] or match[4])
+        return cls("sha256", match[1]) if match[1] else cls("sha512", match[2])
 
     @classmethod
-    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+    def of(cls, data: bytes, algorithm: Algorithm = "sha256") -> Digest:
         """The digest of `data`."""
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())
 

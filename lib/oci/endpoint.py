@@ -6,9 +6,10 @@
     /sightings/<tag>                    SightingRecord
     /livez                              Livez
 
-Strict on the path as it was sent and as the server decoded it, so that no second spelling of a tag exists and no upstream can
-read it differently. Names, tags and digests need no percent-encoding; the one escape that clients use is %3A for the colon of
-a digest. Not here: methods (`lib/app.py`).
+Strict on the path as it was sent and as the server decoded it, so that no second spelling of a tag exists and no
+upstream can read it differently. Names, tags and digests need no percent-encoding, so a path may hold none, except %3A:
+some clients encode the colon of a digest or port. Of the query only `ns` is looked at, and refused: a client that sends
+it (containerd) means another registry than the path says. Not here: methods (`lib/app.py`), tags lists and referrers.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def parse(raw_target: str, path: str, query: str) -> Endpoint:
     Raises PathInvalid, NameInvalid, TagSyntaxInvalid, DigestInvalid.
     """
     checked = _checked(raw_target, path)
-    if any(key == "ns" for key, _ in parse_qsl(query, keep_blank_values=True)):
+    if any(key.strip().lower() == "ns" for key, _ in parse_qsl(query, keep_blank_values=True)):
         msg = "ns is not supported"
         raise NameInvalid(msg)
     if checked in {"/v2", "/v2/"}:

@@ -3,7 +3,8 @@
     {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "…", "detail": …}]}
 
 Two codes are not in its table: TAG_INVALID (older, still known to clients; a tag that moved) and UNAVAILABLE (as in
-distribution's own registry; could not tell). Never a top-level key `details`: Docker would show it instead of the message.
+distribution's own registry; could not tell). Never a top-level key `details`: Docker would show it instead of the
+message. ASCII, so that whatever a message quotes can be written.
 """
 
 from __future__ import annotations
@@ -33,4 +34,4 @@ def body(code: Code, message: str, detail: object = None) -> bytes:
     error: dict[str, object] = {"code": code.value, "message": message}
     if detail is not None:
         error["detail"] = detail
-    return json.dumps({"errors": [error]}, ensure_ascii=False).encode()
+    return json.dumps({"errors": [error]}).encode("ascii")

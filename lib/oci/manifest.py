@@ -1,18 +1,22 @@
-"""Manifests: what counts as one, and the digest of its bytes (image-spec "manifest", "index"; Docker's two of schema 2).
+"""Manifests: what counts as one, and the digest of its bytes (image-spec "manifest", "index"; Docker's schema 2).
 
     {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [ … ]}
 
-Anything that is not exactly that, a 200 outage page for instance, is never compared or recorded. The bytes are kept as they
-came: a manifest that is written again has another digest. Not here: what the manifest refers to.
+Anything that is not exactly that, a 200 outage page for instance, is never compared or recorded. The bytes are kept as
+they came: a manifest that is written again has another digest. Not here: what the manifest refers to.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lib.errors import ManifestInvalid
 from lib.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from lib.oci.digest import Algorithm
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -20,7 +24,7 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 MEDIA_TYPES = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
-# The digest of a tag depends on Accept (registry-facts 3.2): one list for everybody, version 1. Changing it changes digests.
+# The digest of a tag depends on Accept: one list for everybody, and to change it is to change recorded digests.
 ACCEPT = ", ".join(MEDIA_TYPES)
 MAX_BYTES = 4 * 1024 * 1024  # containerd's own cap
 
@@ -34,7 +38,7 @@ class Manifest:
     digest: Digest
 
     @classmethod
-    def parse(cls, content: bytes, content_type: str | None, algorithm: str = "sha256") -> Manifest:
+    def parse(cls, content: bytes, content_type: str | None, algorithm: Algorithm = "sha256") -> Manifest:
         """`content_type` is the answer's header; the body's own `mediaType` goes before it, and both must agree.
 
         Raises ManifestInvalid.

@@ -3,11 +3,13 @@
     canonical   docker.io/library/alpine:3.16.0     what is recorded: two spellings of one tag are one tag
     familiar    alpine:3.16.0                       what messages show
 
-The first component is a registry host if it has a "." or ":" or is "localhost"; else the registry is Docker Hub. Folded:
-the host's case, ":443", one trailing dot, Hub's other names, the missing `library/`. Nothing else is: upper case in a
-repository is refused, because registries do not fold it.
+The first component is a registry host if it has a "." or ":" or is "localhost"; else the registry is Docker Hub.
+Folded: the host's case, ":443", one trailing dot, Hub's other names, the missing `library/`. Nothing else is: upper
+case in a repository is refused, because registries do not fold it.
 
-Not here: whether a host may be connected to (`lib/upstream/addresses.py`).
+A host is a DNS name or a dotted quad. Refused, so that nobody reads an address where we read a name: IPv6 literals, and
+what resolvers take for a number (`127.1`, `0x7f.1`). Not here: whether a host may be connected to
+(`lib/upstream/addresses.py`).
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|__|_|-+)[a-z0-9]+)*"
 PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 #   <reference> as a tag ::= [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-# RFC 1123 host names, and a port without leading zeros; brackets for an IPv6 address
+# RFC 1123, 2.1, lower case: <hostname> ::= <label> *("." <label>), labels of 1 to 63; a port without leading zeros
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*)(?::([1-9][0-9]{{0,4}}))?", re.ASCII)
-QUAD = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])", re.ASCII)
-NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # a last label that resolvers read as an address
+# RFC 3986, 3.2.2: IPv4address = dec-octet "." dec-octet "." dec-octet "." dec-octet
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+QUAD = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
+NUMERIC_LABEL = re.compile(r"[0-9]+|0x.*", re.ASCII)  # as the last one: inet_aton reads an address
 # cosign's `sha256-<hex>.sig` and OCI's fall-back tag for referrers (distribution-spec; sha512 is cut to 64 digits)
 MOVES_BY_DESIGN = re.compile(r"(?:sha256-[0-9a-f]{64}|sha512-[0-9a-f]{64,128})(?:\.(?:sig|att|sbom))?", re.ASCII)
 
@@ -42,7 +46,8 @@ MOVES_BY_DESIGN = re.compile(r"(?:sha256-[0-9a-f]{64}|sha512-[0-9a-f]{64,128})(?
 def canonical_registry(text: str) -> str:
     """The one spelling of a registry host: lower case, no ":443", no trailing dot, Hub's names folded to docker.io.
 
-    Raises NameInvalid if it is not a host name (or dotted quad) with an optional port.
+    Raises NameInvalid if it is no host name with an optional port, or one that no reference can name: without a dot it
+    needs a port, or it would be the first component of a Hub repository.
     """
     host, colon, port = text.lower().partition(":") if len(text) <= TEXT_MAX and text.isascii() else ("", "", "")
     host = host.removesuffix(".")
@@ -53,13 +58,16 @@ def canonical_registry(text: str) -> str:
     if NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]) and not QUAD.fullmatch(host):
         msg = "not a registry host name: it would be read as an address"
         raise NameInvalid(msg)
-    if port in {"", "443"}:
-        return HUB if host in HUB_ALIASES else host
-    return f"{host}:{port}"
+    if port not in {"", "443"}:
+        return f"{host}:{port}"
+    if not _is_host(host):
+        msg = "not a registry host name: without a dot it needs a port"
+        raise NameInvalid(msg)
+    return HUB if host in HUB_ALIASES else host
 
 
 def _is_host(component: str) -> bool:
-    return "." in component or ":" in component or component.lower() in {"localhost", "localhost."}
+    return "." in component or ":" in component or component.lower() == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,9 @@ PUT_SIGHTING = "INSERT INTO sighting (tag, bundle) VALUES (?, ?) ON CONFLICT (ta
 class SqliteStore:
     """A RecordStore in one file. Each call has a connection to itself; as many are kept as calls ran at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Nothing is opened yet: a server forks after it has imported us."""
+    def __init__(self, path: Path, busy_s: float = BUSY_S) -> None:
+        """Nothing is opened yet: a server forks after it has imported us. `busy_s` bounds every wait for a lock."""
+        self._busy_s = busy_s
         self._path = Path(os.path.realpath(path))  # SQLite, too, puts its files beside the target of a link
         self._idle: deque[_Held] = deque()  # append and pop are atomic; the last one in is the warmest
 
@@ -125,10 +126,10 @@ class SqliteStore:
             if held.origin == origin:
                 return held
             held.close()
-        with _locked(Path(f"{self._path}-lock")):
+        with _locked(Path(f"{self._path}-lock"), self._busy_s):
             if self._inode() is None:
                 _create(self._path)
-            return _Held((os.getpid(), self._inode()), _open(self._path))
+            return _Held((os.getpid(), self._inode()), _open(self._path, self._busy_s))
 
     def _inode(self) -> tuple[int, int] | None:
         """Which file is at the path; an empty one is none."""
@@ -157,14 +158,14 @@ class _Held:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, busy_s: float) -> Iterator[None]:
     """One opening at a time, here and in other processes.
 
     SQLite finds `-wal` and `-shm` by name. Where a new database met those of a deleted one that was still in use,
     processes died of SIGBUS and the new one was malformed; so nobody creates while somebody else is between the file
     and these two.
     """
-    until = time.monotonic() + BUSY_S
+    until = time.monotonic() + busy_s
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
@@ -195,13 +196,13 @@ def _create(path: Path) -> None:
         os.close(folder)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path, busy_s: float) -> sqlite3.Connection:
     """A connection to a store that exists. Raises sqlite3.DatabaseError for anybody else's database."""
     uri = f"{path.absolute().as_uri()}?mode=rw"  # never creates
     db = sqlite3.connect(
         uri,
         uri=True,
-        timeout=BUSY_S,
+        timeout=busy_s,
         isolation_level=None,
         check_same_thread=False,  # by one thread at a time: see SqliteStore._take
     )

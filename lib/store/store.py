@@ -19,8 +19,7 @@ class RecordStore(Protocol):
     the winner. Durability: when a create returns, its winner survives a crash of the process and of the host; and a
     winner that was told once is the answer from then on. Concurrency: safe from any thread and process, without a lock
     of the caller's. Retries: an implementation may repeat a create whose answer was lost, because repeating cannot make
-    a second truth; the caller retries nothing: its client's next request does.
-    Absence is None and nothing else; every
+    a second truth; the caller retries nothing: its client's next request does. Absence: None and nothing else; every
     failure, a value that cannot be read included, raises StoreUnavailable. A failed create may have happened.
     """
 

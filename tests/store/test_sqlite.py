@@ -156,8 +156,7 @@ def test_many_processes_open_a_new_store_at_once(path: Path) -> None:
         "print(SqliteStore(Path(sys.argv[1])).put_claim(Tag.parse('alpine:3.16.0'), Digest.of(b'one'))[1])"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(6)
+        subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(6)
     ]
     answers = sorted(process.communicate(timeout=WAIT_S)[0].strip() for process in processes)
     assert answers == ["False"] * 5 + ["True"]
@@ -170,8 +169,19 @@ def test_a_frozen_process_in_the_middle_of_opening_is_unavailable_and_not_waited
     with path.with_name(path.name + "-lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StoreUnavailable, match=r"keeps store\.sqlite-lock locked"):
-            SqliteStore(path).claim(TAG)
+            SqliteStore(path, busy_s=0.2).claim(TAG)
         assert warm.claim(TAG) == ONE
+
+
+def test_a_frozen_process_in_the_middle_of_a_commit_is_unavailable_and_not_waited_for(path: Path) -> None:
+    store = SqliteStore(path, busy_s=0.2)
+    store.put_claim(TAG, ONE)
+    with closing(sqlite3.connect(path, isolation_level=None)) as frozen:
+        frozen.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            store.put_sighting(TAG, FIRST)
+        assert store.claim(TAG) == ONE
+    assert store.put_sighting(TAG, FIRST) == FIRST
 
 
 @pytest.mark.parametrize(
