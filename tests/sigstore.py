@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import time
 from hashlib import sha256
@@ -81,18 +82,16 @@ class Parts:
         )
 
 
-class _Lines:
+class _Lines(io.StringIO):
     """A text stream that keeps lines; what Telemetry writes to."""
 
     def __init__(self, lines: list[str]) -> None:
+        super().__init__()
         self._lines = lines
 
     def write(self, text: str) -> int:
         self._lines.append(text.rstrip("\n"))
         return len(text)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
 
 def logged(url: str, tag: Tag) -> list[tuple[str, str]]:
@@ -122,4 +121,3 @@ def digests_logged(url: str, tag: Tag) -> set[str]:
 
 def _b64(text: str) -> bytes:
     return base64.b64decode(text)
-

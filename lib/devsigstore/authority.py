@@ -1,8 +1,8 @@
 """The certificate authority: Fulcio's certificates, from keys that are worth nothing elsewhere.
 
-Root, intermediate, and leaves of ten minutes with an embedded SCT by a CT key (RFC 6962, 3.2 and 3.3), one critical e-mail
-SAN, and Fulcio's extensions for the issuer and the token's subject. What Fulcio checks is checked: the token, and that the
-certificate request is signed by its key.
+Root, intermediate, and leaves of ten minutes with an embedded SCT by a CT key (RFC 6962, 3.2 and 3.3), one critical
+e-mail SAN, and Fulcio's extensions for the issuer and the token's subject. Who may have one is not decided here
+(`fulcio.py`).
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ def _name(common: str) -> x509.Name:
     )
 
 
+def _der(tag: int, value: bytes) -> bytes:
+    """One DER element: tag, shortest length, value."""
+    size = len(value).to_bytes((len(value).bit_length() + 7) // 8 or 1, "big")
+    if len(value) > 127:  # noqa: PLR2004 - X.690, 8.1.3: above this the length has a length
+        size = bytes([0x80 | len(size)]) + size
+    return bytes([tag]) + size + value
+
+
 def _utf8(text: str) -> bytes:
-    """A DER UTF8String of fewer than 128 bytes, or with a long length."""
-    value = text.encode()
-    size = bytes([len(value)]) if len(value) < 128 else b"\x82" + struct.pack("!H", len(value))  # noqa: PLR2004 - DER's own
-    return b"\x0c" + size + value
-
-
-def _octets(value: bytes) -> bytes:
-    """A DER OCTET STRING."""
-    size = bytes([len(value)]) if len(value) < 128 else b"\x82" + struct.pack("!H", len(value))  # noqa: PLR2004 - DER's own
-    return b"\x04" + size + value
+    """A DER UTF8String."""
+    return _der(0x0C, text.encode())
 
 
 class Authority:
@@ -83,12 +83,8 @@ class Authority:
         made = state.setting("intermediate", lambda: _authority(self._key, root_key, self.root).public_bytes(PEM))
         self.intermediate = x509.load_pem_x509_certificate(made)
 
-    def issue(self, request: x509.CertificateSigningRequest, claims: Claims) -> list[str]:
-        """A certificate for the request's key and the token's identity, and its chain: PEM, leaf first."""
-        key = request.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            msg = "only EC keys"
-            raise ValueError(msg)  # noqa: TRY004 - the request's fault, not the program's
+    def issue(self, key: ec.EllipticCurvePublicKey, claims: Claims) -> list[str]:
+        """A certificate for a key and a token's identity, and its chain: PEM, leaf first."""
         now = datetime.now(UTC).replace(microsecond=0)
         builder = (
             x509.CertificateBuilder()
@@ -109,7 +105,7 @@ class Authority:
         to_log = builder.sign(self._key, hashes.SHA256()).tbs_certificate_bytes
         sct = self._sct(to_log)
         logged = struct.pack("!HH", len(sct) + 2, len(sct)) + sct
-        leaf = builder.add_extension(x509.UnrecognizedExtension(SCT_LIST, _octets(logged)), critical=False).sign(
+        leaf = builder.add_extension(x509.UnrecognizedExtension(SCT_LIST, _der(0x04, logged)), critical=False).sign(
             self._key, hashes.SHA256()
         )
         return [certificate.public_bytes(PEM).decode() for certificate in (leaf, self.intermediate, self.root)]

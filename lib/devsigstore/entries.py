@@ -1,27 +1,29 @@
-"""The two entry types that we need of Rekor v1: dsse 0.0.1 and intoto 0.0.2. Proposed entry to canonical body and index keys.
+"""The two entry types that we need of Rekor v1, dsse 0.0.1 and intoto 0.0.2: proposal to canonical body and index keys.
 
-As Rekor does, the envelope's signature is verified by the key of the certificate beside it, and the certificate is *not*
-verified: anyone can log anything that is signed by some key.
+As in Rekor, the envelope's signature is verified by the key of the certificate beside it, and the certificate is *not*
+verified: anyone can log anything that is signed by some key. Not here: RSA and Ed25519 keys, checks within a chain of
+certificates, index keys from SLSA predicates.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-ATTESTATION_MAX_BYTES = 100 * 1024
-HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+ATTESTATION_MAX_BYTES = 100 * 1024  # Rekor's default
+UNSIGNED = (
+    "error processing entry: could not verify envelope: "
+    "accepted signatures do not match threshold, Found: 0, Expected 1"
+)
 
 
 class EntryInvalid(ValueError):
@@ -45,10 +47,15 @@ def parse(kind: str, version: str, spec: dict[str, Any]) -> Proposed:
             return _dsse(spec)
         if (kind, version) == ("intoto", "0.0.2"):
             return _intoto(spec)
-    except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except EntryInvalid:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         msg = f"error processing entry: {error}"
         raise EntryInvalid(msg) from error
-    msg = f"error processing entry: {kind} implementation for version '{version}' not found"
+    msg = (
+        f"error processing entry: {kind} implementation for version '{version}' not found: "
+        f"unable to locate entry for version {version}"
+    )
     raise EntryInvalid(msg)
 
 
@@ -63,14 +70,13 @@ def _dsse(spec: dict[str, Any]) -> Proposed:
         signature = base64.b64decode(item["sig"], validate=True)
         verifier = next((verifier for verifier in verifiers if verifier.accepts(signature, signed)), None)
         if verifier is None:
-            msg = "error processing entry: could not verify envelope: accepted signatures do not match threshold, Found: 0, Expected 1"
-            raise EntryInvalid(msg)
+            raise EntryInvalid(UNSIGNED)
         signatures.append({"signature": item["sig"], "verifier": verifier.content})
     if not signatures:
         msg = "error processing entry: no signatures in envelope"
         raise EntryInvalid(msg)
     envelope_hash, payload_hash = _sha256(text.encode()), _sha256(payload)
-    body = {
+    body: dict[str, Any] = {
         "apiVersion": "0.0.1",
         "kind": "dsse",
         "spec": {
@@ -86,6 +92,9 @@ def _dsse(spec: dict[str, Any]) -> Proposed:
 def _intoto(spec: dict[str, Any]) -> Proposed:
     content = spec["content"]
     envelope = content["envelope"]
+    if not envelope.get("payload"):
+        msg = "error processing entry: entry not insertable into log: missing envelope content"
+        raise EntryInvalid(msg)
     payload = base64.b64decode(base64.b64decode(envelope["payload"], validate=True), validate=True)
     signed = _pae(envelope["payloadType"], payload)
     verifiers, signatures = [], []
@@ -93,15 +102,14 @@ def _intoto(spec: dict[str, Any]) -> Proposed:
         verifier = _Verifier.parse(item["publicKey"])
         signature = base64.b64decode(base64.b64decode(item["sig"], validate=True), validate=True)
         if not verifier.accepts(signature, signed):
-            msg = "error processing entry: could not verify envelope: accepted signatures do not match threshold, Found: 0, Expected 1"
-            raise EntryInvalid(msg)
+            raise EntryInvalid(UNSIGNED)
         verifiers.append(verifier)
         signatures.append({"publicKey": verifier.content, "sig": item["sig"]})
     if not signatures:
         msg = "error processing entry: no signatures in envelope"
         raise EntryInvalid(msg)
     payload_hash = _sha256(payload)
-    body = {
+    body: dict[str, Any] = {
         "apiVersion": "0.0.2",
         "kind": "intoto",
         "spec": {
@@ -118,7 +126,7 @@ def _intoto(spec: dict[str, Any]) -> Proposed:
 
 @dataclass(frozen=True, slots=True)
 class _Verifier:
-    """A certificate or public key, as PEM in base64, and what it is found by."""
+    """A certificate or public key, as PEM in base64, and the names that it is found by."""
 
     content: str
     key: ec.EllipticCurvePublicKey
@@ -128,6 +136,7 @@ class _Verifier:
     def parse(cls, content: str) -> _Verifier:
         pem = base64.b64decode(content, validate=True)
         names: tuple[str, ...] = ()
+        key: object
         try:
             if b"BEGIN CERTIFICATE" in pem:
                 certificates = x509.load_pem_x509_certificates(pem)
@@ -135,10 +144,9 @@ class _Verifier:
                 key = certificates[0].public_key()
                 pem = b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
             else:
-                loaded = serialization.load_pem_public_key(pem)
-                key = loaded
+                key = loaded = serialization.load_pem_public_key(pem)
                 pem = loaded.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             msg = f"error processing entry: {error}"
             raise EntryInvalid(msg) from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -157,9 +165,12 @@ class _Verifier:
 def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ()
-    return tuple(names.get_values_for_type(x509.RFC822Name)) + tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+    return (
+        *names.get_values_for_type(x509.RFC822Name),
+        *names.get_values_for_type(x509.UniformResourceIdentifier),
+    )
 
 
 def _keys(verifiers: list[_Verifier], payload: bytes) -> set[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import random
+import secrets
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 ORIGIN = "tlogistry-dev-log.NOT-FOR-PRODUCTION.invalid"
 
 
-class Exists(Exception):  # noqa: N818 - a conflict, which the log names
+class Exists(Exception):
     """The same bytes are in the log already, as this UUID."""
 
 
@@ -38,7 +40,7 @@ class Log:
         self._faults = faults
         self.key = load_key(state, "log-key")
         self.log_id = hashlib.sha256(spki(self.key)).digest()
-        self.tree_id = int(state.setting("tree-id", lambda: str(random.SystemRandom().getrandbits(62) | 1 << 61).encode()))
+        self.tree_id = int(state.setting("tree-id", lambda: str(1 << 61 | secrets.randbits(61)).encode()))
         self._tree = Tree(state.leaves())
         self._lock = threading.Lock()
 
@@ -66,8 +68,7 @@ class Log:
         found = [self._state.search(key) for key in keys]
         if not found:
             return []
-        positions = set.intersection(*found) if every else set.union(*found)
-        uuids = [self.uuid(leaf_hash(row.body)) for position in positions if (row := self._state.row(position)) is not None]
+        uuids = [self.uuid(leaf) for leaf in (set.intersection(*found) if every else set.union(*found))]
         random.shuffle(uuids)
         return uuids
 
@@ -75,7 +76,11 @@ class Log:
         """The entry of a UUID of 64 or 80 hex digits, keyed by the whole one."""
         if len(uuid) == 80 and int(uuid[:16], 16) != self.tree_id:  # noqa: PLR2004 - tree id and leaf
             return None
-        position = self._state.position(bytes.fromhex(uuid[-64:]))
+        return self.by_leaf(bytes.fromhex(uuid[-64:]))
+
+    def by_leaf(self, leaf: bytes) -> dict[str, Any] | None:
+        """The entry with a leaf hash."""
+        position = self._state.position(leaf)
         return self.by_position(position) if position is not None else None
 
     def by_position(self, position: int) -> dict[str, Any] | None:
@@ -136,14 +141,19 @@ class Log:
 
     def _attestation(self, body: bytes) -> bytes | None:
         """An intoto entry shows whatever is kept under its payload's hash; a dsse entry never does."""
-        marker = b'"payloadHash":{"algorithm":"sha256","value":"'
-        if b'"kind":"intoto"' not in body:
+        said = json.loads(body)
+        if said["kind"] != "intoto":
             return None
-        return self._state.attestation(body.partition(marker)[2][:64].decode())
+        return self._state.attestation(said["spec"]["content"]["payloadHash"]["value"])
 
     def _promise(self, body: str, row: Row) -> str:
         """The signed entry timestamp."""
-        promised = {"body": body, "integratedTime": row.time, "logID": self.log_id.hex(), "logIndex": row.position}
+        promised: dict[str, Any] = {
+            "body": body,
+            "integratedTime": row.time,
+            "logID": self.log_id.hex(),
+            "logIndex": row.position,
+        }
         signature = self.key.sign(rfc8785.dumps(promised), ec.ECDSA(hashes.SHA256()))
         if "set:bad" in self._faults:
             signature = self.key.sign(b"something else", ec.ECDSA(hashes.SHA256()))

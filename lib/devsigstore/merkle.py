@@ -1,6 +1,7 @@
 """A growing Merkle tree (RFC 6962, 2.1): root, inclusion proofs and consistency proofs of every size it has had.
 
-Hashes of complete subtrees are kept, so that a proof costs the square of the tree's height.
+Hashes of complete subtrees are kept, so that a proof costs the square of the tree's height. One thread may append while
+others read: a leaf counts only once every inner node that it completes is there.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ def _split(size: int) -> int:
 
 
 class Tree:
-    """Leaves are only ever added."""
+    """Leaves are only ever added, by one thread at a time."""
 
     def __init__(self, leaves: list[bytes]) -> None:
         """Start from leaf hashes."""
         self._levels: list[list[bytes]] = [[]]
+        self._size = 0
         for leaf in leaves:
             self.append(leaf)
 
@@ -42,10 +44,11 @@ class Tree:
             pair = self._levels[level]
             self._levels[level + 1].append(node_hash(pair[-2], pair[-1]))
             level += 1
+        self._size += 1  # last, because readers start from the size
 
     def __len__(self) -> int:
         """The number of leaves."""
-        return len(self._levels[0])
+        return self._size
 
     def root(self, size: int) -> bytes:
         """The root of the first `size` leaves."""

@@ -1,7 +1,7 @@
 """The local Sigstore as a process: `python -m lib.devsigstore.serve FOLDER`. NOT FOR PRODUCTION.
 
-Prints one line, `ready URL`, when it serves. Ends on SIGTERM, SIGINT, or when its standard input ends: whoever started it holds
-the other end, so its death, however sudden, ends this process too. Faults come from TLOGISTRY_DEV_FAULT.
+Prints one line, `ready URL`, when it serves. Ends on SIGTERM, SIGINT, or when its standard input ends: whoever started it
+holds the other end, so its death, however sudden, ends this process too. Faults come from TLOGISTRY_DEV_FAULT.
 """
 
 from __future__ import annotations

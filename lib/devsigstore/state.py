@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS entry (
     position INTEGER PRIMARY KEY, leaf BLOB NOT NULL UNIQUE, body BLOB NOT NULL, time INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS found (key TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (key, position)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS found (
+    key TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (key, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS attestation (hash TEXT PRIMARY KEY NOT NULL, payload BLOB NOT NULL);
 """
 
@@ -34,7 +36,8 @@ class State:
     """One connection behind one lock: a laptop's log is small."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create. Raises sqlite3.Error."""
+        """Open or create, for the owner alone: there are keys in it. Raises OSError, sqlite3.Error."""
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
         self._lock = threading.RLock()
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -69,7 +72,7 @@ class State:
     def keep(self, name: str, value: bytes) -> None:
         """Replace a setting."""
         with self._commit() as db:
-            db.execute("INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+            db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
 
     def leaves(self) -> list[bytes]:
         """All leaf hashes in order."""
@@ -88,15 +91,17 @@ class State:
         with self._commit() as db:
             db.executemany("INSERT INTO found VALUES (?, ?) ON CONFLICT DO NOTHING", [(key, position) for key in keys])
 
-    def search(self, key: str) -> set[int]:
-        """The positions under one index key."""
+    def search(self, key: str) -> set[bytes]:
+        """The leaf hashes under one index key."""
         with self._lock:
-            return {position for (position,) in self._db.execute("SELECT position FROM found WHERE key = ?", (key,))}
+            found = self._db.execute("SELECT leaf FROM found JOIN entry USING (position) WHERE key = ?", (key,))
+            return {bytes(leaf) for (leaf,) in found}
 
     def row(self, position: int) -> Row | None:
         """The entry at a position."""
         with self._lock:
-            found = self._db.execute("SELECT position, body, time FROM entry WHERE position = ?", (position,)).fetchone()
+            query = "SELECT position, body, time FROM entry WHERE position = ?"
+            found = self._db.execute(query, (position,)).fetchone()
         return Row(*found) if found is not None else None
 
     def position(self, leaf: bytes) -> int | None:

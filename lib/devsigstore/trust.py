@@ -33,7 +33,9 @@ def client_trust_config(url: str, authority: Authority, log: Log) -> dict[str, A
                 {
                     "subject": {"organization": OPERATOR, "commonName": "dev root"},
                     "uri": url,
-                    "certChain": {"certificates": [{"rawBytes": _b64(one.public_bytes(Encoding.DER))} for one in chain]},
+                    "certChain": {
+                        "certificates": [{"rawBytes": _b64(one.public_bytes(Encoding.DER))} for one in chain]
+                    },
                     "validFor": {"start": start},
                 }
             ],
