@@ -123,7 +123,11 @@ class Lookups:
                 self._leave(host)
                 done.set()
 
-        threading.Thread(target=look_up, name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="lookup", daemon=True).start()
+        except BaseException:  # no thread to be had
+            self._leave(host)
+            raise
         if not done.wait(min(self._limits.lookup_s, deadline.left())):
             raise self._late(host, deadline)
         result = answer[0] if answer else ()

@@ -89,7 +89,8 @@ class TimedReader(io.RawIOBase):
         self._streamed = 0
         self.received = 0
         self.in_head = True
-        self.ended = False
+        self.at_end = False  # the other side has closed
+        self.ended = False  # we have what we wanted
 
     def readable(self) -> bool:
         """Of course."""
@@ -129,6 +130,7 @@ class TimedReader(io.RawIOBase):
 
     def _account(self, count: int, waited: float) -> None:
         self.received += count
+        self.at_end = count == 0
         host = authority(self._connection.origin)
         if self.in_head and self.received > self._limits.head_bytes:
             msg = f"the headers of {host} are longer than {self._limits.head_bytes} bytes"

@@ -114,6 +114,9 @@ class Transport:
     def _head(self, connection: Connection, raw: TimedReader, source: io.BufferedReader, method: Method) -> Answer:
         response = HTTPResponse(cast("socket.socket", _File(source)), method=method)
         response.begin()
+        if raw.at_end:  # http.client takes a head that breaks off for a whole one
+            msg = f"the answer of {authority(connection.origin)} is malformed or was cut short"
+            raise UpstreamUnavailable(msg)
         raw.in_head = False
 
         def done(keep: bool) -> None:  # noqa: FBT001 - a callback with one meaning

@@ -6,9 +6,9 @@
         ... registry.base_url ...
         assert registry.count("HEAD") == 1
 
-Strict: a request with a header that a registry should not see (cookies, forwarded client headers, compression, somebody else's
-token), with a body, or for a manifest without our Accept list, is answered 400 and fails the test that made it, when the block ends
-(`violations`). Not here: pushing over HTTP, deleting over HTTP, catalogues.
+Strict: a request with a header that a registry should not see (cookies, forwarded client headers, compression, somebody
+else's token), with a body, or for a manifest without our Accept list, is answered 400 and fails the test that made it,
+when the block ends (`violations`). Not here: pushing over HTTP, deleting over HTTP, catalogues.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from lib.oci.manifest import ACCEPT
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
     from types import TracebackType
 
@@ -65,7 +65,7 @@ class DripBody:
 
 @dataclass(frozen=True)
 class EndlessBody:
-    """A body that never ends, as fast as it goes; with a Content-Length of 1 TiB, chunked, or until the connection closes."""
+    """A body that never ends: with a Content-Length of 1 TiB, chunked, or until the connection closes."""
 
     framing: Literal["length", "chunked", "close"] = "chunked"
 
@@ -269,7 +269,7 @@ class FakeRegistry:
         with self._lock:
             self.violations.append(text)
 
-    def __enter__(self) -> FakeRegistry:
+    def __enter__(self) -> Self:
         self._server.start()
         self._token_server.start()
         return self
@@ -378,7 +378,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.wfile.flush()
 
-    def _misbehave(self, registry: FakeRegistry, fault: Fault) -> bool:  # noqa: C901, PLR0912 - one case each
+    def _misbehave(self, registry: FakeRegistry, fault: Fault) -> bool:  # noqa: C901 - one case each
         """False if the right answer is still to be given."""
         match fault:
             case Status(code, headers, body):
