@@ -1,1 +1,1 @@
-"""End to end: real container engines, a real registry, the service as a user starts it. Nothing here is patched or faked away."""
+"""End to end: real container engines, a real registry, the service as a user starts it. Nothing is patched."""

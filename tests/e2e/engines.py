@@ -59,7 +59,7 @@ class Registry:
             try:
                 self._start(folder, free_port())
             except StartFailed:
-                if attempt == 2:  # noqa: PLR2004 - the last one
+                if attempt == 2:
                     raise
             else:
                 break
@@ -74,7 +74,7 @@ class Registry:
         (folder / "config.yml").write_text(json.dumps(settings))  # JSON is YAML
         self.url = f"http://127.0.0.1:{port}"
         self.host = f"localhost:{port}"
-        command = ["docker-registry", "serve", folder / "config.yml"]
+        command: list[str | Path] = ["docker-registry", "serve", folder / "config.yml"]
         self.process = Process(command, folder / "docker-registry.log", environment())
         try:
             self.process.wait_until(lambda: _answers(f"{self.url}/v2/"), START_S)
@@ -150,7 +150,8 @@ class Podman:
         self._env = policy(folder)
 
     def run(self, *arguments: str) -> Said:
-        places = ["--root", self._folder / "root", "--runroot", self._folder / "run", "--tmpdir", self._folder / "tmp"]
+        places: list[str | Path] = ["--root", self._folder / "root", "--runroot", self._folder / "run"]
+        places += ["--tmpdir", self._folder / "tmp"]
         return run(["podman", "--storage-driver=vfs", *places, *arguments], self._env)
 
     def pull(self, reference: str) -> Said:

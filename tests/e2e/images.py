@@ -80,7 +80,8 @@ def make(text: str, kind: Kind = OCI, *, multi: bool = False) -> Image:
     if not multi:
         manifest, blobs = _single(text, kind, "amd64")
         return Image(manifest, (), blobs)
-    children, all_blobs = [], []
+    children: list[tuple[Content, str]] = []
+    all_blobs: list[Content] = []
     for architecture in ("amd64", "arm64"):
         manifest, blobs = _single(f"{text} {architecture}", kind, architecture)
         children.append((manifest, architecture))
@@ -143,7 +144,7 @@ def _put_manifest(connection: http.client.HTTPConnection, repository: str, refer
     _send(connection, "PUT", path, 201, manifest.data, {"Content-Type": manifest.media_type})
 
 
-def _send(  # noqa: PLR0913 - an HTTP request's parts
+def _send(
     connection: http.client.HTTPConnection,
     method: str,
     path: str,

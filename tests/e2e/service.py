@@ -1,11 +1,11 @@
 """The service as a user starts it, and further instances beside it.
 
-    service = Service(folder, {"docker.io": registry.url})
-    service.start()                                     # what `make run` runs
-    service.get("/v2/library/alpine/manifests/3.16.0")  # an Answer
-    service.fault("log:before")                         # the local log fails from now on
-    with service.instance() as other: …                 # a second process that shares store, log and identity
-    service.kill()                                      # SIGKILL to every process of it
+service = Service(folder, {"docker.io": registry.url})
+service.start()                                     # what `make run` runs
+service.get("/v2/library/alpine/manifests/3.16.0")  # an Answer
+service.fault("log:before")                         # the local log fails from now on
+with service.instance() as other: …                 # a second process that shares store, log and identity
+service.kill()                                      # SIGKILL to every process of it
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Answer:
     headers: Message
     body: bytes
 
-    def json(self) -> Any:  # noqa: ANN401 - any JSON
+    def json(self) -> Any:
         return json.loads(self.body)
 
     @property

@@ -68,8 +68,14 @@ def test_every_form_of_image(docker_io: Registry, docker: Docker, service: Servi
         ("ghcr.io/distroless/static:20220707", "ghcr_io", "distroless/static", "20220707"),
     ],
 )
-def test_which_registry_a_name_means(  # noqa: PLR0913 - a row of the table, and fixtures
-    docker: Docker, service: Service, request: pytest.FixtureRequest, asked: str, registry: str, repository: str, tag: str
+def test_which_registry_a_name_means(
+    docker: Docker,
+    service: Service,
+    request: pytest.FixtureRequest,
+    asked: str,
+    registry: str,
+    repository: str,
+    tag: str,
 ) -> None:
     upstream: Registry = request.getfixturevalue(registry)
     old = push(upstream.url, repository, tag, make(asked))

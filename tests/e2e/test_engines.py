@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("multi", [False, True], ids=["single", "multi-platform"])
 @pytest.mark.parametrize("kind", [OCI, DOCKER], ids=lambda kind: kind.name)
-def test_docker_pulls_and_does_not_notice_a_moved_tag(docker_io: Registry, docker: Docker, kind: Kind, multi: bool) -> None:
+def test_docker_pulls_and_does_not_notice_a_moved_tag(
+    docker_io: Registry, docker: Docker, kind: Kind, multi: bool
+) -> None:
     name = f"direct/docker-{kind.name}-{multi}".lower()
     for text in ("first", "moved"):
         digest = push(docker_io.url, name, "v1", make(text, kind, multi=multi))

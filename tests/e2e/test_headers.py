@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from tests.e2e.processes import Said
     from tests.e2e.service import Service
 
-NAMES = ("Content-Type", "Content-Length", "Docker-Content-Digest", "ETag", "Tlog-Integratedtime", "Tlog-Logindex", "Tlog-Uuid")
+NAMES = (
+    "Content-Type",
+    "Content-Length",
+    "Docker-Content-Digest",
+    "ETag",
+    "Tlog-Integratedtime",
+    "Tlog-Logindex",
+    "Tlog-Uuid",
+)
 
 
 @pytest.mark.parametrize("first_method", ["HEAD", "GET"])
@@ -80,7 +88,12 @@ def test_asking_for_a_record_never_makes_one(docker_io: Registry, service: Servi
 def test_the_record_as_json(docker_io: Registry, service: Service) -> None:
     digest = push(docker_io.url, "library/busybox", "1.35.0", make("busybox", multi=True))
     headers = service.by_tag("busybox:1.35.0", "HEAD").headers
-    for spelling in ("busybox:1.35.0", "library/busybox:1.35.0", "docker.io/busybox:1.35.0", "index.docker.io/library/busybox:1.35.0"):
+    for spelling in (
+        "busybox:1.35.0",
+        "library/busybox:1.35.0",
+        "docker.io/busybox:1.35.0",
+        "index.docker.io/library/busybox:1.35.0",
+    ):
         answer = service.get(f"/sightings/{spelling}")
         assert answer.status == http.client.OK
         record = answer.json()
@@ -94,7 +107,13 @@ def test_the_record_as_json(docker_io: Registry, service: Service) -> None:
 
 def test_another_spelling_is_not_another_first_sighting(docker_io: Registry, service: Service) -> None:
     push(docker_io.url, "library/nginx", "1.23.0", make("nginx"))
-    spellings = ("nginx", "library/nginx", "docker.io/nginx", "index.docker.io/library/nginx", "REGISTRY-1.docker.io/nginx")
+    spellings = (
+        "nginx",
+        "library/nginx",
+        "docker.io/nginx",
+        "index.docker.io/library/nginx",
+        "REGISTRY-1.docker.io/nginx",
+    )
     answers = [service.by_tag(f"{spelling}:1.23.0") for spelling in spellings]
     assert [answer.headers["Tlog-First-Seen"] for answer in answers] == ["true", None, None, None, None]
     assert len({answer.headers["Tlog-Uuid"] for answer in answers}) == 1
@@ -110,12 +129,28 @@ def evidence(docker_io: Registry, service: Service, tmp_path_factory: pytest.Tem
     return path, digest
 
 
-def sigstore_verifies(service: Service, bundle: Path, digest: str, **other: str) -> Said:
+def sigstore_verifies(service: Service, bundle: Path, digest: str, other: dict[str, str] | None = None) -> Said:
     """The stock command line, with the local trust configuration."""
     (identity,) = json.loads(service.env["TLOGISTRY_IDENTITIES"])
-    expected = {**identity, **other}
-    command = [sys.executable, "-m", "sigstore", "--trust-config", service.state / "trust-config.json", "verify", "identity"]
-    command += ["--bundle", bundle, "--cert-identity", expected["email"], "--cert-oidc-issuer", expected["issuer"], digest]
+    expected = {**identity, **(other or {})}
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "sigstore",
+        "--trust-config",
+        service.state / "trust-config.json",
+        "verify",
+        "identity",
+    ]
+    command += [
+        "--bundle",
+        bundle,
+        "--cert-identity",
+        expected["email"],
+        "--cert-oidc-issuer",
+        expected["issuer"],
+        digest,
+    ]
     return run(command)
 
 
@@ -132,7 +167,7 @@ def test_the_sigstore_command_accepts_the_bundle(service: Service, evidence: tup
 def test_the_sigstore_command_refuses_another_identity(
     service: Service, evidence: tuple[Path, str], other: dict[str, str]
 ) -> None:
-    said = sigstore_verifies(service, *evidence, **other)
+    said = sigstore_verifies(service, *evidence, other)
     assert said.code == 1, said.text
 
 

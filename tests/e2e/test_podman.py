@@ -28,7 +28,9 @@ def test_podman_is_told_why_a_moved_tag_is_blocked(docker_io: Registry, podman: 
     assert by_digest.code == 0, by_digest.text
 
 
-def test_skopeo_inspects_what_is_recorded_and_nothing_else(docker_io: Registry, skopeo: Skopeo, service: Service) -> None:
+def test_skopeo_inspects_what_is_recorded_and_nothing_else(
+    docker_io: Registry, skopeo: Skopeo, service: Service
+) -> None:
     reference = f"{service.host}/my-user/skopeo:v1"
     old = push(docker_io.url, "my-user/skopeo", "v1", make("first"))
     seen = skopeo.inspect(reference)
