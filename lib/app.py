@@ -11,7 +11,6 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, assert_never
 
 import flask
@@ -23,7 +22,6 @@ from lib.handlers.blobs import blob
 from lib.handlers.health import live
 from lib.handlers.manifests import Manifests
 from lib.handlers.ping import ping
-from lib.handlers.response import Response
 from lib.handlers.sightings import sighting
 from lib.oci import endpoint
 from lib.oci.endpoint import Blob, Livez, Manifest, Ping, SightingRecord
@@ -35,13 +33,16 @@ from lib.sighting.signer import KeylessSigner
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
 from lib.store.sqlite import SqliteStore
-from lib.telemetry import Severity, Telemetry
 from lib.upstream.registry import Registries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lib.config import Config
+    from lib.handlers.response import Response
     from lib.handlers.response import Response as WireResponse
     from lib.oci.endpoint import Endpoint
+    from lib.telemetry import Severity, Telemetry
 
 HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -94,7 +95,7 @@ class App:
                 answer = self._dispatch(asked, request)
         except TlogistryError as failure:
             answer = wire.error(failure)
-        except Exception:  # the net: whatever went wrong, the client gets an OCI error and no internals
+        except Exception:  # noqa: BLE001 - the net: whatever went wrong, the client gets an OCI error and no internals
             self._telemetry.log("CRITICAL", "internal error", trace=traceback.format_exc(), path=request.path[:300])
             answer = wire.internal()
         if tag is not None:

@@ -36,6 +36,7 @@ DEFAULT_STORE = "sqlite:.tlogistry/store.sqlite"
 DEFAULT_DEADLINE_S = 30.0
 DEADLINE_RANGE_S = (0.5, 300.0)  # below, no log can answer; above, every proxy in between has given up
 TRUST_FILE_MAX_BYTES = 1 << 20
+URL_MAX = 512  # characters
 PUBLIC_SIGSTORE = re.compile(r"sigstore\.dev|sigstage\.dev", re.ASCII | re.IGNORECASE)
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}", re.ASCII)
 
@@ -51,7 +52,7 @@ class BaseUrl:
     @classmethod
     def parse(cls, text: str) -> BaseUrl:
         """`http://127.0.0.1:5000` or `https://mirror.example`; raises ValueError with the reason."""
-        if len(text) > 512 or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        if len(text) > URL_MAX or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
             msg = "not a URL"
             raise ValueError(msg)
         parts = urlsplit(text)
@@ -246,7 +247,7 @@ def _identities(text: str) -> tuple[Identity, ...]:
         if not isinstance(email, str) or not EMAIL.fullmatch(email):
             msg = f"number {number}: not an e-mail address"
             raise ValueError(msg)
-        if not isinstance(issuer, str) or urlsplit(issuer).scheme not in {"https", "http"} or len(issuer) > 512:
+        if not isinstance(issuer, str) or urlsplit(issuer).scheme not in {"https", "http"} or len(issuer) > URL_MAX:
             msg = f"number {number}: the issuer is not a URL"
             raise ValueError(msg)
         identities.append(Identity(email, issuer))

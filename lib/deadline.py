@@ -38,4 +38,5 @@ class Deadline:
     def check(self, doing: str) -> None:
         """Raise DeadlineExceeded, naming what was about to be done, if there is no time left."""
         if self.passed():
-            raise DeadlineExceeded(f"out of time before {doing}")
+            msg = f"out of time before {doing}"
+            raise DeadlineExceeded(msg)

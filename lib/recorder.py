@@ -35,8 +35,16 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from lib.errors import DeadlineExceeded, LogUnavailable, Overloaded, RecordInvalid, StoreUnavailable, TlogistryError, Unavailable
-from lib.sighting.sighting import Found, NotSearchable, NothingFound, Record
+from lib.errors import (
+    DeadlineExceeded,
+    LogUnavailable,
+    Overloaded,
+    RecordInvalid,
+    StoreUnavailable,
+    TlogistryError,
+    Unavailable,
+)
+from lib.sighting.sighting import Found, NothingFound, NotSearchable, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

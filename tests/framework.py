@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Function:
         self._env.update(FUNCTION_TARGET="tlogistry", PYTHONUNBUFFERED="1")
         self.lines: list[str] = []
 
-    def __enter__(self) -> Function:
+    def __enter__(self) -> Self:
         command = [sys.executable, "-m", "functions_framework", "--source", str(ROOT / "main.py")]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -71,7 +71,9 @@ class Function:
             else:
                 return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -88,7 +90,12 @@ class Function:
             self.lines.append(line.rstrip("\n"))
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout: float = 30
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30,
     ) -> Answer:
         """One request over a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import sqlite3
 import threading
 import time
@@ -10,11 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lib.errors import DeadlineExceeded, LogUnavailable, RecordInvalid, SignerUnavailable, StoreUnavailable, TlogistryError, Unavailable
+from lib.errors import (
+    DeadlineExceeded,
+    LogUnavailable,
+    RecordInvalid,
+    SignerUnavailable,
+    StoreUnavailable,
+    TlogistryError,
+    Unavailable,
+)
 from lib.oci.digest import Digest
 from lib.oci.reference import Tag
 from lib.recorder import CACHE_S, Moved, Same, Threads
-from lib.sighting.sighting import Bundle
+from lib.sighting.statement import statement
 from tests.sigstore import Parts, digests_logged, logged, seconds
 
 if TYPE_CHECKING:
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
     from lib.deadline import Deadline
     from lib.devsigstore.server import DevSigstore
-    from lib.sighting.sighting import Found, NotSearchable, NothingFound, Record, Signer, TransparencyLog
+    from lib.sighting.sighting import Bundle, Found, NothingFound, NotSearchable, Record, Signer, TransparencyLog
     from lib.store.store import RecordStore
 
 TAG = Tag.parse("my-user/my-app:v1.2.3")
@@ -139,7 +149,9 @@ def test_an_abandoned_claim_is_finished_by_whoever_comes_next(dev: DevSigstore, 
     assert verdict.sighting.digest == OLD
 
 
-def test_a_claim_that_was_signed_but_not_stored_is_adopted_from_the_log(dev: DevSigstore, store: Path, tmp_path: Path) -> None:
+def test_a_claim_that_was_signed_but_not_stored_is_adopted_from_the_log(
+    dev: DevSigstore, store: Path, tmp_path: Path
+) -> None:
     other = Parts(dev, tmp_path / "other.sqlite").recorder().observe(TAG, OLD, seconds(10))
     parts = Parts(dev, store)
     parts.store.put_claim(TAG, OLD)
@@ -214,11 +226,6 @@ def tamper(store: Path, bundle: bytes) -> None:
 
 
 def _other_digest(dev: DevSigstore, tmp_path: Path, bundle: bytes) -> bytes:
-    import base64
-    import json
-
-    from lib.sighting.statement import statement
-
     parsed = json.loads(bundle)
     parsed["dsseEnvelope"]["payload"] = base64.b64encode(statement(TAG, NEW)).decode()
     return json.dumps(parsed).encode()
@@ -317,7 +324,9 @@ class FrozenLog:
     def __init__(self, log: TransparencyLog, gate: Gate) -> None:
         self._log, self._gate = log, gate
 
-    def search(self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline) -> Found | NothingFound | NotSearchable:
+    def search(
+        self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline
+    ) -> Found | NothingFound | NotSearchable:
         found = self._log.search(tag, candidates, deadline)
         self._gate.pass_()
         return found
@@ -392,7 +401,9 @@ def test_requests_that_wait_compare_the_recorded_digest_with_their_own(dev: DevS
     recorder = parts.recorder()
     verdicts: dict[int, object] = {}
     threads = [
-        threading.Thread(target=lambda n=number: verdicts.__setitem__(n, recorder.observe(TAG, (OLD, NEW)[n % 2], seconds(20))))
+        threading.Thread(
+            target=lambda n=number: verdicts.__setitem__(n, recorder.observe(TAG, (OLD, NEW)[n % 2], seconds(20)))
+        )
         for number in range(8)
     ]
     threads[0].start()
@@ -408,7 +419,9 @@ def test_requests_that_wait_compare_the_recorded_digest_with_their_own(dev: DevS
     assert dev.calls["append"] == 1
 
 
-def test_a_waiting_request_keeps_its_own_deadline_and_leads_when_the_leader_gave_up(dev: DevSigstore, store: Path) -> None:
+def test_a_waiting_request_keeps_its_own_deadline_and_leads_when_the_leader_gave_up(
+    dev: DevSigstore, store: Path
+) -> None:
     gate, parts = Gate(), Parts(dev, store)
     parts.log = FrozenLog(parts.log, gate)
     recorder = parts.recorder()
@@ -438,7 +451,9 @@ def test_a_waiting_request_keeps_its_own_deadline_and_leads_when_the_leader_gave
     assert verdict.sighting.digest == OLD
 
 
-def test_an_append_that_was_sent_may_finish_after_the_deadline_and_logs_the_claimed_digest(dev: DevSigstore, store: Path) -> None:
+def test_an_append_that_was_sent_may_finish_after_the_deadline_and_logs_the_claimed_digest(
+    dev: DevSigstore, store: Path
+) -> None:
     parts = Parts(dev, store)
     dev.faults.set("log:late")
     with pytest.raises(DeadlineExceeded):

@@ -37,7 +37,12 @@ def blob(  # noqa: PLR0913 - the request's parts
         return unknown_blob(missing)
     common = {"Docker-Content-Digest": str(digest)}
     if isinstance(answer, BlobRedirect):
-        location = {"Location": answer.location, "Content-Type": OCTETS, "Content-Length": "0", "Cache-Control": NO_STORE}
+        location = {
+            "Location": answer.location,
+            "Content-Type": OCTETS,
+            "Content-Length": "0",
+            "Cache-Control": NO_STORE,
+        }
         return Response(307, {**common, **location})
     headers = {"Content-Type": OCTETS, **answer.headers, **common}
     if answer.status in {200, 206}:

@@ -112,7 +112,9 @@ class Manifests:
             return _answer(held, headers, verdict="same")
         if hint.media_type is None or hint.length is None:
             return None
-        return Response(200, {**manifest_headers(hint.media_type, hint.length, known.digest), **headers}, verdict="same")
+        return Response(
+            200, {**manifest_headers(hint.media_type, hint.length, known.digest), **headers}, verdict="same"
+        )
 
 
 def _answer(manifest: Manifest, headers: dict[str, str], verdict: str | None = None) -> Response:

@@ -7,7 +7,6 @@ Errors are always `{"errors": [one]}` as application/json with a code of the dis
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from lib.oci import error as oci_error
 from lib.oci.error import Code
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from datetime import datetime
 
     from lib.oci.digest import Digest
@@ -106,7 +106,7 @@ def _name(tag: Tag) -> str:
     return tag.familiar.rpartition(":")[0]
 
 
-def error(failure: TlogistryError) -> Response:
+def error(failure: TlogistryError) -> Response:  # noqa: PLR0911 - one row of the table each
     """The wire form of every error that is raised on purpose. `docs/request-handling.md` has the table."""
     text = str(failure)
     match failure:

@@ -41,7 +41,7 @@ class MetadataIdentity:
         make records that nobody accepts.
         """
         try:
-            raw = fetch_id_token(Request(self._session), AUDIENCE)
+            raw = fetch_id_token(Request(self._session), AUDIENCE)  # type: ignore[no-untyped-call]
             token = IdentityToken(raw, AUDIENCE)
             claims = _claims(raw)
         except (GoogleAuthError, IdentityError, ValueError, OSError) as error:

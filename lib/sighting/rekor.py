@@ -43,7 +43,7 @@ from sigstore_models.intoto import Signature as SignatureModel
 
 from lib.errors import LogUnavailable, RecordInvalid
 from lib.sighting.http import BoundedSession, TooLarge
-from lib.sighting.sighting import Bundle, Found, NotSearchable, NothingFound, Record
+from lib.sighting.sighting import Bundle, Found, NothingFound, NotSearchable, Record
 from lib.sighting.statement import PAYLOAD_TYPE, digest_in, statement, tag_key
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ class RekorSearch:
         self._enabled = enabled
         self._http = BoundedSession(CALL_TOTAL_S, ANSWER_MAX_BYTES)
 
-    def search(self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline) -> Found | NothingFound | NotSearchable:
+    def search(
+        self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline
+    ) -> Found | NothingFound | NotSearchable:
         """See `lib.sighting.sighting.TransparencyLog`."""
         if not self._enabled:
             return NotSearchable()
@@ -130,7 +132,8 @@ class RekorSearch:
         self, trust: Trust, tag: Tag, candidates: tuple[Digest, ...], entries: Sequence[_Entry]
     ) -> Found | NothingFound:
         ours = sorted(
-            (mine for entry in entries if (mine := self._ours(trust, entry)) is not None), key=lambda mine: mine.log_index
+            (mine for entry in entries if (mine := self._ours(trust, entry)) is not None),
+            key=lambda mine: mine.log_index,
         )
         payloads = {sha256(payload).hexdigest(): payload for payload in _attestations(entries)}
         payloads.update((sha256(said).hexdigest(), said) for said in (statement(tag, digest) for digest in candidates))
@@ -153,7 +156,9 @@ class RekorSearch:
             bundle = Bundle(mine.bundle(payload).to_json().encode())
             return Record(self._verifier.verify(bundle, tag, may_refresh=False), bundle)
         except (RecordInvalid, SigstoreError) as error:
-            self._telemetry.log("WARNING", "an entry of ours does not explain itself", uuid=mine.uuid, reason=str(error))
+            self._telemetry.log(
+                "WARNING", "an entry of ours does not explain itself", uuid=mine.uuid, reason=str(error)
+            )
             return None
 
     def _ours(self, trust: Trust, entry: _Entry) -> _Ours | None:

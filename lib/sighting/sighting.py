@@ -58,7 +58,7 @@ class NothingFound:
 
 @dataclass(frozen=True, slots=True)
 class NotSearchable:
-    """This log cannot be searched, or the operator switched the search off."""
+    """The log cannot be searched, or the operator switched the search off."""
 
 
 class Verifier(Protocol):
@@ -74,7 +74,9 @@ class Verifier(Protocol):
 class TransparencyLog(Protocol):
     """The log, read side. The caller retries; nothing here is cached."""
 
-    def search(self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline) -> Found | NothingFound | NotSearchable:
+    def search(
+        self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline
+    ) -> Found | NothingFound | NotSearchable:
         """The log's digest for `tag`. `candidates` are digests that may explain entries whose payload the log keeps back.
 
         Raises LogUnavailable if the log fails, does not verify, or holds an entry of ours that nothing explains.

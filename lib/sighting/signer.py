@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import requests
-from cryptography.hazmat.primitives.serialization import Encoding
 from sigstore._internal.fulcio.client import ExpiredCertificate, FulcioClient, FulcioClientError
 from sigstore._internal.rekor import EntryRequestBody
 from sigstore._internal.rekor.client import RekorClient
@@ -78,7 +77,9 @@ class Submitter(RekorClient):
         self._call.before_append = before_append
         self._call.send_copy = send_copy
 
-    def _build_dsse_request(self, envelope: Envelope, certificate: Certificate) -> EntryRequestBody:
+    def _build_dsse_request(  # type: ignore[override]  # theirs is a class method, called on the instance
+        self, envelope: Envelope, certificate: Certificate
+    ) -> EntryRequestBody:
         """As sigstore-python builds it; the certificate must be one that our verifier would accept, or nothing is sent."""
         self._verifier.policy.verify(certificate)
         self._call.copy = _readable_copy(envelope, certificate)
@@ -193,7 +194,9 @@ class KeylessSigner:
         """See `lib.sighting.sighting.Signer`."""
         held = self._certificate(deadline)
         copied = threading.Event()
-        held.submitter.for_call(before_append, lambda copy: self._start("copy", lambda: self._copy(held, copy, tag, copied)))
+        held.submitter.for_call(
+            before_append, lambda copy: self._start("copy", lambda: self._copy(held, copy, tag, copied))
+        )
         try:
             signed = held.signer.sign_dsse(Statement(statement(tag, digest)))
         except (SigstoreError, ExpiredCertificate) as error:
@@ -205,7 +208,7 @@ class KeylessSigner:
             sighting = self._verifier.verify(bundle, tag)
             if sighting.digest != digest:
                 msg = "the log's entry is about another digest than the one signed"
-                raise RecordInvalid(msg)
+                raise RecordInvalid(msg)  # noqa: TRY301 - an orphan like any other
         except RecordInvalid as error:
             self._telemetry.count("orphan")
             self._telemetry.log("ERROR", "orphan: logged, but it does not verify", tag=tag, reason=str(error))

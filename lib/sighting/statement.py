@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import rfc8785
 
 from lib.errors import DigestInvalid, InputInvalid, RecordInvalid
 from lib.oci.digest import Digest
-from lib.oci.reference import Tag
+
+if TYPE_CHECKING:
+    from lib.oci.reference import Tag
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://tlogistry.dev/attestation/tag-sighting/v1"

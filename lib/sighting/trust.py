@@ -107,7 +107,9 @@ def _production_floor() -> ClientTrustConfig:
         trustroot.ClientTrustConfig(
             media_type=ClientTrustConfig.ClientTrustConfigType.CONFIG_0_1.value,
             trusted_root=trustroot.TrustedRoot.from_json(read_embedded("trusted_root.json", DEFAULT_TUF_URL)),
-            signing_config=trustroot.SigningConfig.from_json(read_embedded("signing_config.v0.2.json", DEFAULT_TUF_URL)),
+            signing_config=trustroot.SigningConfig.from_json(
+                read_embedded("signing_config.v0.2.json", DEFAULT_TUF_URL)
+            ),
         )
     )
 

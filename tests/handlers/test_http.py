@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -113,7 +115,14 @@ def test_first_sighting_then_same_then_moved(world: World, name: str) -> None:
     again = world.get(path(name))
     assert again.status == 200
     assert "tlog-first-seen" not in again.headers
-    for header in ("tlog-logindex", "tlog-uuid", "tlog-integratedtime", "docker-content-digest", "content-length", "etag"):
+    for header in (
+        "tlog-logindex",
+        "tlog-uuid",
+        "tlog-integratedtime",
+        "docker-content-digest",
+        "content-length",
+        "etag",
+    ):
         assert first.headers[header] == again.headers[header]
     assert first.headers["content-type"] == OCI
     assert first.headers["docker-content-digest"] == old
@@ -184,13 +193,19 @@ def test_an_index_is_recorded_like_a_manifest(world: World, name: str) -> None:
 def test_the_clients_accept_does_not_decide(world: World, name: str) -> None:
     world.push(name)
     accept = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-    assert world.get(path(name), Accept=accept).headers["docker-content-digest"] == world.get(path(name)).headers["docker-content-digest"]
+    assert (
+        world.get(path(name), Accept=accept).headers["docker-content-digest"]
+        == world.get(path(name)).headers["docker-content-digest"]
+    )
 
 
 def test_nothing_of_the_clients_headers_reaches_the_upstream(world: World, name: str) -> None:
     world.push(name)
     answer = world.get(
-        path(name), Authorization="Basic c2VjcmV0", Cookie="a=b", **{"Metadata-Flavor": "Google", "X-Forwarded-For": "1.2.3.4"}
+        path(name),
+        Authorization="Basic c2VjcmV0",
+        Cookie="a=b",
+        **{"Metadata-Flavor": "Google", "X-Forwarded-For": "1.2.3.4"},
     )
     assert answer.status == 200
     assert not world.registry.violations
@@ -321,7 +336,13 @@ def test_redirects_are_followed_inside_and_a_loop_ends(world: World, name: str) 
 
 @pytest.mark.parametrize(
     "location",
-    ["http://169.254.169.254/computeMetadata/v1/", "https://169.254.169.254/", "http://127.0.0.1:1/", "https://localhost/", "file:///etc/passwd"],
+    [
+        "http://169.254.169.254/computeMetadata/v1/",
+        "https://169.254.169.254/",
+        "http://127.0.0.1:1/",
+        "https://localhost/",
+        "file:///etc/passwd",
+    ],
 )
 def test_a_redirect_to_a_private_address_is_not_followed(world: World, name: str, location: str) -> None:
     world.push(name)
@@ -363,7 +384,9 @@ def test_by_digest_is_passed_through_and_never_recorded(world: World, name: str)
 def test_by_digest_other_bytes_are_never_served(world: World, name: str) -> None:
     digest = world.push(name)
     other = world.push(f"{name}-other", 2)
-    world.registry.fault(f"/v2/library/{name}/manifests/{digest}", Redirect(f"/v2/library/{name}-other/manifests/{other}"))
+    world.registry.fault(
+        f"/v2/library/{name}/manifests/{digest}", Redirect(f"/v2/library/{name}-other/manifests/{other}")
+    )
     assert world.get(path(name, digest)).code == "UNAVAILABLE"
 
 
@@ -420,8 +443,6 @@ def test_a_blob_that_is_not_there(world: World, name: str) -> None:
 
 
 def test_a_blob_that_breaks_off_never_looks_whole(world: World, name: str) -> None:
-    import http.client
-
     content = b"x" * 300_000
     digest = world.registry.push_blob(f"library/{name}", content)
     world.registry.fault(f"/v2/library/{name}/blobs/*", CutShort())
@@ -499,10 +520,10 @@ def test_writes_are_refused(world: World, method: str) -> None:
 
 
 def test_a_large_upload_is_refused_without_being_read(world: World) -> None:
-    import socket
-
     with socket.create_connection(("127.0.0.1", world.function.port), timeout=10) as sock:
-        sock.sendall(b"PUT /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 419430400\r\n\r\n" + b"x" * 1000)
+        sock.sendall(
+            b"PUT /v2/a/blobs/uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 419430400\r\n\r\n" + b"x" * 1000
+        )
         assert sock.recv(65536).startswith(b"HTTP/1.1 405 ")
 
 

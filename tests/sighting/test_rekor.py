@@ -15,7 +15,7 @@ from lib.errors import DeadlineExceeded, LogUnavailable
 from lib.oci.digest import Digest
 from lib.oci.reference import Tag
 from lib.sighting.rekor import ANSWER_MAX_BYTES, RekorSearch
-from lib.sighting.sighting import Found, NotSearchable, NothingFound
+from lib.sighting.sighting import Found, NothingFound, NotSearchable
 from lib.sighting.statement import tag_key
 from lib.sighting.verifier import SightingVerifier
 from lib.telemetry import Telemetry
@@ -74,7 +74,9 @@ def search(log: Log, *digests: Digest) -> Found | NothingFound | NotSearchable:
 
 
 @pytest.mark.parametrize(
-    ("recording", "asked"), ASKED, ids=[f"{search['case'][:60]}-{asked['result']}-{asked['digest'][7:13]}" for search, asked in ASKED]
+    ("recording", "asked"),
+    ASKED,
+    ids=[f"{search['case'][:60]}-{asked['result']}-{asked['digest'][7:13]}" for search, asked in ASKED],
 )
 def test_answer_of_every_recorded_search(recording: dict[str, Any], asked: dict[str, Any]) -> None:
     log, digest = Log(recording), Digest.parse(asked["digest"])
@@ -243,7 +245,9 @@ def flooded() -> Iterator[CannedServer]:
 
 def test_a_flood_costs_one_index_call_and_five_retrieve_calls_and_does_not_block(flooded: CannedServer) -> None:
     assert searcher(flooded.url).search(Tag.parse("flooded:1.0"), (DIGEST,), soon()) == NothingFound()
-    assert [request.path for request in flooded.requests] == ["/api/v1/index/retrieve"] + ["/api/v1/log/entries/retrieve"] * 5
+    assert [request.path for request in flooded.requests] == ["/api/v1/index/retrieve"] + [
+        "/api/v1/log/entries/retrieve"
+    ] * 5
 
 
 def test_an_index_answer_over_the_byte_cap_is_a_flood_of_which_some_is_looked_at() -> None:

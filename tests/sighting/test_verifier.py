@@ -116,7 +116,9 @@ def test_a_certificate_with_a_second_name_is_not_ours() -> None:
 def _without_keys(text: str) -> str:
     """The same configuration before the CA's and the log's keys were added."""
     parsed = json.loads(text)
-    parsed["trustedRoot"]["tlogs"] = [log for log in parsed["trustedRoot"]["tlogs"] if "ED25519" in log["publicKey"]["keyDetails"]]
+    parsed["trustedRoot"]["tlogs"] = [
+        log for log in parsed["trustedRoot"]["tlogs"] if "ED25519" in log["publicKey"]["keyDetails"]
+    ]
     return json.dumps(parsed)
 
 
