@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from lib.errors import NotFound
 from lib.handlers.response import IMMUTABLE, NO_STORE, Response, unknown_blob
-from lib.upstream.registry import BlobRedirect
+from lib.upstream.upstream import BlobRedirect
 
 if TYPE_CHECKING:
     from lib.deadline import Deadline
     from lib.oci.digest import Digest
     from lib.oci.reference import Repository
-    from lib.upstream.registry import Upstream
+    from lib.upstream.upstream import Upstream
 
 OCTETS = "application/octet-stream"
 

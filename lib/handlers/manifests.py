@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lib.oci.reference import Repository, Tag
     from lib.recorder import Recorder
     from lib.sighting.sighting import Sighting
-    from lib.upstream.registry import Upstream
+    from lib.upstream.upstream import Upstream
 
 HELD_BYTES = 16 * 1024 * 1024  # manifests kept in memory, by repository and digest; most are under 10 KiB
 
