@@ -51,13 +51,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/runtime: requirements.txt | $(VENV)/bin/python
-	@echo "setting up $(VENV): once, about half a minute"
+	@echo "setting up $(VENV): once, about a minute"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt \
 	  || { echo "tlogistry: the packages could not be installed, for the reason above" >&2; exit 2; }
 	@touch $@
 
 $(VENV)/development: requirements-dev.txt $(VENV)/runtime
-	@echo "setting up $(VENV) for tests: once, about half a minute"
+	@echo "setting up $(VENV) for tests: once, about a minute"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt \
 	  || { echo "tlogistry: the packages could not be installed, for the reason above" >&2; exit 2; }
 	@touch $@
