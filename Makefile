@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-           --no-header --no-emit-index-url --no-emit-find-links pyproject.toml
+           --no-header --no-emit-index-url --no-emit-find-links
 
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP VIRTUAL_ENV
 
@@ -36,7 +36,7 @@ bench: $(VENV)/development
 
 # Keeps the pins that still fit; delete the two files first to get the newest of everything.
 lock: $(VENV)/development
-	@$(COMPILE) --output-file requirements.txt
+	@$(COMPILE) pyproject.toml --output-file requirements.txt
 	@$(COMPILE) --group dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:

@@ -1,0 +1,1 @@
+"""Commands for people and pipelines; each runs alone, on the standard library."""
