@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import flask
 
+from lib.config import FirestoreDatabase, SecretName, SqlitePath
 from lib.deadline import Deadline
 from lib.errors import PathInvalid, TlogistryError
 from lib.handlers import response as wire
@@ -32,8 +33,10 @@ from lib.sighting.rekor import RekorSearch
 from lib.sighting.signer import KeylessSigner
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
+from lib.store.firestore import FirestoreStore
 from lib.store.sqlite import SqliteStore
 from lib.upstream.registry import Registries
+from lib.upstream.secret import ManagedSecret, SecretFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
     from lib.handlers.response import Response
     from lib.handlers.response import Response as WireResponse
     from lib.oci.endpoint import Endpoint
+    from lib.store.store import RecordStore
     from lib.telemetry import Severity, Telemetry
+    from lib.upstream.secret import Secret
 
 HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -58,7 +63,7 @@ class App:
         trust = TrustSource(config.trust, runtime.now, telemetry)
         verifier = SightingVerifier(trust, config.identities)
         self.recorder = Recorder(
-            store=SqliteStore(config.store),
+            store=_store(config),
             log=RekorSearch(trust, verifier, telemetry, enabled=config.log_search),
             signer=KeylessSigner(
                 trust=trust,
@@ -72,7 +77,7 @@ class App:
             runtime=runtime,
             telemetry=telemetry,
         )
-        self._upstream = Registries(config.upstreams, runtime.now, telemetry)
+        self._upstream = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config))
         self._manifests = Manifests(self._upstream, self.recorder)
         self._telemetry = telemetry
         self._deadline_s = config.deadline_s
@@ -147,6 +152,27 @@ class App:
             ms=round(milliseconds, 1),
             requestId=os.urandom(8).hex(),
         )
+
+
+def _store(config: Config) -> RecordStore:
+    match config.store:
+        case SqlitePath(path):
+            return SqliteStore(path)
+        case FirestoreDatabase():
+            return FirestoreStore(config.store, config.firestore_emulator)
+        case _:
+            assert_never(config.store)
+
+
+def _secret(config: Config) -> Secret | None:
+    """Where accounts at registries are kept, if anywhere."""
+    match config.credentials:
+        case None:
+            return None
+        case SecretName():
+            return ManagedSecret(config.credentials, config.secret_manager)
+        case _:
+            return SecretFile(config.credentials)
 
 
 def _endpoint(request: flask.Request) -> Endpoint:

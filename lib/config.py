@@ -2,7 +2,8 @@
 
 Standard library only, because a local start checks the settings before anything is installed. Every field says its unit,
 its default and its *trust*: what the person who may set it can do. The README's table of settings is held to `SETTINGS` by a
-test. Not here: the metadata server's address, which google-auth reads by itself (GCE_METADATA_HOST, GCE_METADATA_IP).
+test. Not here: the metadata server's address, which google-auth reads by itself (GCE_METADATA_HOST, GCE_METADATA_IP), and
+what is in the credentials' secret, which is read when it is needed and never at start (`lib/upstream/credentials.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ SETTINGS = (
     "TLOGISTRY_DEADLINE",
     "TLOGISTRY_LOG_SEARCH",
     "TLOGISTRY_LOG_FORMAT",
+    "TLOGISTRY_CREDENTIALS_SECRET",
+    "TLOGISTRY_CREDENTIALS_FILE",
+    "TLOGISTRY_SECRET_MANAGER_ENDPOINT",
+    "FIRESTORE_EMULATOR_HOST",
+    "GOOGLE_CLOUD_PROJECT",
+    "THREADS",
 )
 DEFAULT_STORE = "sqlite:.tlogistry/store.sqlite"
 DEFAULT_DEADLINE_S = 30.0
@@ -38,6 +45,15 @@ DEADLINE_RANGE_S = (0.5, 300.0)  # below, no log can answer; above, every proxy 
 TRUST_FILE_MAX_BYTES = 1 << 20
 URL_MAX = 512  # characters
 PUBLIC_SIGSTORE = re.compile(r"sigstore\.dev|sigstage\.dev", re.ASCII | re.IGNORECASE)
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+THREADS_MAX = 1000  # Cloud Run's own limit on concurrent requests for one instance
+# Google Cloud's resource names. A project has an id (with an old domain's prefix, perhaps) and a number.
+PROJECT_ID = r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
+PROJECT = rf"{PROJECT_ID}|[1-9][0-9]{{0,18}}"
+#   projects/PROJECT/databases/DATABASE; Firestore does not know a project by its number
+DATABASE = re.compile(rf"projects/({PROJECT_ID})/databases/(\(default\)|[a-z][a-z0-9-]{{2,61}}[a-z0-9])", re.ASCII)
+#   projects/PROJECT/secrets/NAME [ /versions/ ( NUMBER | latest ) ]
+SECRET = re.compile(rf"projects/({PROJECT})/secrets/([\w-]{{1,255}})(?:/versions/([1-9]\d{{0,9}}|latest))?", re.ASCII)
 EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}", re.ASCII)
 
 
@@ -96,27 +112,79 @@ class TrustFile:
 
 
 @dataclass(frozen=True, slots=True)
+class SqlitePath:
+    """`sqlite:PATH`: records in one file on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FirestoreDatabase:
+    """`firestore:projects/PROJECT/databases/DATABASE`: records in one database of Firestore in Native mode."""
+
+    project: str
+    database: str
+
+    def __str__(self) -> str:
+        """The resource name."""
+        return f"projects/{self.project}/databases/{self.database}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretName:
+    """A version of a secret in Secret Manager, `latest` unless a number is named."""
+
+    project: str
+    secret: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> SecretName:
+        """`projects/PROJECT/secrets/NAME`, or that with `/versions/N`. Raises ValueError."""
+        match = SECRET.fullmatch(text) if len(text) <= URL_MAX else None
+        if match is None:
+            msg = "must be projects/PROJECT/secrets/NAME, or that with /versions/N"
+            raise ValueError(msg)
+        return cls(match[1], match[2], match[3] or "latest")
+
+    def __str__(self) -> str:
+        """The resource name; `parse` is its inverse."""
+        return f"projects/{self.project}/secrets/{self.secret}/versions/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set.
 
     upstreams       registry name -> base URL; default none. Trust: can replace a whole registry.
     trust           None for public Sigstore, or a file; default None. Trust: decides which records are believed.
     identities      the accepted signers, the first signs; required. Trust: whose sightings count.
-    store           path of the SQLite record store; default .tlogistry/store.sqlite. Trust: can make a tag look new
+    store           where records are kept; default .tlogistry/store.sqlite. Trust: can make a tag look new
                     (the log then shows it), and can have a digest logged for a tag not yet recorded.
     deadline_s      seconds for one request by tag, default 30. Trust: availability only.
     log_search      whether the log is searched before a first sighting; default yes. Trust: without it a lost store is not
                     mended from the log.
     log_format      "json" for machines (default), "line" for people.
+    credentials     a secret, or a file of the same content, with accounts at registries; default none. Trust: whose rate
+                    limits are used up. It cannot make anything visible that anonymous clients do not see.
+    secret_manager  Secret Manager's address, on loopback only; default Google's own. Trust: sets the credentials.
+    firestore_emulator  the emulator's address instead of Firestore's, on loopback only; default none. Trust: as the store's.
+    project         the Google Cloud project that log lines name traces in; default none. Trust: none.
+    threads         requests at once, which the web server reads by itself; default its own. Trust: availability only.
     """
 
     upstreams: Mapping[str, BaseUrl]
     trust: TrustFile | None
     identities: tuple[Identity, ...]
-    store: Path
+    store: SqlitePath | FirestoreDatabase
     deadline_s: float
     log_search: bool
     log_format: Literal["json", "line"]
+    credentials: SecretName | Path | None
+    secret_manager: BaseUrl | None
+    firestore_emulator: BaseUrl | None
+    project: str | None
+    threads: int | None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Config:
@@ -144,10 +212,18 @@ class Config:
             deadline_s=read("TLOGISTRY_DEADLINE", _deadline, DEFAULT_DEADLINE_S),
             log_search=read("TLOGISTRY_LOG_SEARCH", _on_off, default=True),
             log_format=read("TLOGISTRY_LOG_FORMAT", _log_format, "json"),
+            credentials=read("TLOGISTRY_CREDENTIALS_SECRET", SecretName.parse, None)
+            or read("TLOGISTRY_CREDENTIALS_FILE", Path, None),
+            secret_manager=read("TLOGISTRY_SECRET_MANAGER_ENDPOINT", _loopback, None),
+            firestore_emulator=read("FIRESTORE_EMULATOR_HOST", _emulator, None),
+            project=read("GOOGLE_CLOUD_PROJECT", _project, None),
+            threads=read("THREADS", _threads, None),
         )
         problems.extend(f"{name}: no such setting" for name in sorted(env) if _unknown(name))
         if not env.get("TLOGISTRY_IDENTITIES"):
             problems.append('TLOGISTRY_IDENTITIES: not set; it is a list such as [{"email": "…", "issuer": "…"}]')
+        if env.get("TLOGISTRY_CREDENTIALS_SECRET") and env.get("TLOGISTRY_CREDENTIALS_FILE"):
+            problems.append("TLOGISTRY_CREDENTIALS_FILE: not together with TLOGISTRY_CREDENTIALS_SECRET")
         if config.upstreams and _is_public(env.get("TLOGISTRY_TRUST", ""), config.trust):
             problems.append(
                 "TLOGISTRY_UPSTREAMS: not together with the public Sigstore (TLOGISTRY_TRUST names sigstore.dev or "
@@ -257,12 +333,46 @@ def _identities(text: str) -> tuple[Identity, ...]:
     return tuple(identities)
 
 
-def _store(text: str) -> Path:
-    kind, _, path = text.partition(":")
-    if kind != "sqlite" or not path:
-        msg = "only sqlite:PATH is supported"
+def _store(text: str) -> SqlitePath | FirestoreDatabase:
+    kind, _, where = text.partition(":")
+    if kind == "sqlite" and where:
+        return SqlitePath(Path(where))
+    match = DATABASE.fullmatch(where) if kind == "firestore" and len(where) <= URL_MAX else None
+    if match is None:
+        msg = "must be sqlite:PATH or firestore:projects/PROJECT/databases/DATABASE"
         raise ValueError(msg)
-    return Path(path)
+    return FirestoreDatabase(match[1], match[2])
+
+
+def _loopback(text: str) -> BaseUrl:
+    """Where something of Google's is imitated: never on another machine, where it would be sent real tokens in the clear."""
+    url = BaseUrl.parse(text)
+    if url.scheme != "http" or url.host not in LOOPBACK:
+        msg = "only http on loopback is allowed"
+        raise ValueError(msg)
+    return url
+
+
+def _emulator(text: str) -> BaseUrl:
+    """`HOST:PORT`, as Google's own clients read it."""
+    if not re.fullmatch(r"(?:[a-z0-9.-]+|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}", text, re.ASCII):
+        msg = "must be HOST:PORT"
+        raise ValueError(msg)
+    return _loopback(f"http://{text}")
+
+
+def _project(text: str) -> str:
+    if not re.fullmatch(PROJECT, text, re.ASCII):
+        msg = "not a project id"
+        raise ValueError(msg)
+    return text
+
+
+def _threads(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) or int(text) > THREADS_MAX:
+        msg = f"must be 1 to {THREADS_MAX}"
+        raise ValueError(msg)
+    return int(text)
 
 
 def _deadline(text: str) -> float:
@@ -284,9 +394,7 @@ def _on_off(text: str) -> bool:
 
 
 def _log_format(text: str) -> Literal["json", "line"]:
-    if text == "json":
-        return "json"
-    if text == "line":
-        return "line"
-    msg = "must be json or line"
-    raise ValueError(msg)
+    if text not in {"json", "line"}:
+        msg = "must be json or line"
+        raise ValueError(msg)
+    return "json" if text == "json" else "line"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.config import SETTINGS, BaseUrl, Config, Identity
+from lib.config import SETTINGS, BaseUrl, Config, FirestoreDatabase, Identity, SecretName, SqlitePath
 from lib.errors import ConfigInvalid
 
 VECTORS = Path(__file__).parent / "vectors" / "sigstore"
@@ -32,10 +34,15 @@ def test_defaults() -> None:
     assert config.upstreams == {}
     assert config.trust is None
     assert config.identities == (Identity("a@example.com", "https://accounts.google.com"),)
-    assert config.store == Path(".tlogistry/store.sqlite")
+    assert config.store == SqlitePath(Path(".tlogistry/store.sqlite"))
     assert config.deadline_s == 30
     assert config.log_search
     assert config.log_format == "json"
+    assert config.credentials is None
+    assert config.secret_manager is None
+    assert config.firestore_emulator is None
+    assert config.project is None
+    assert config.threads is None
 
 
 def test_every_setting() -> None:
@@ -46,14 +53,23 @@ def test_every_setting() -> None:
         TLOGISTRY_DEADLINE="2.5",
         TLOGISTRY_LOG_SEARCH="off",
         TLOGISTRY_LOG_FORMAT="line",
+        TLOGISTRY_CREDENTIALS_SECRET="projects/my-project/secrets/upstream-credentials",
+        TLOGISTRY_SECRET_MANAGER_ENDPOINT="http://127.0.0.1:8099",
+        FIRESTORE_EMULATOR_HOST="localhost:8080",
+        GOOGLE_CLOUD_PROJECT="my-project",
+        THREADS="80",
     )
     assert {name: str(url) for name, url in config.upstreams.items()} == {
         "docker.io": "http://127.0.0.1:5000",
         "ghcr.io": "https://mirror.example:443",
     }
     assert config.trust is not None
-    assert config.store == Path("/var/lib/x.sqlite")
+    assert config.store == SqlitePath(Path("/var/lib/x.sqlite"))
     assert (config.deadline_s, config.log_search, config.log_format) == (2.5, False, "line")
+    assert config.credentials == SecretName("my-project", "upstream-credentials", "latest")
+    assert config.secret_manager == BaseUrl("http", "127.0.0.1", 8099)
+    assert config.firestore_emulator == BaseUrl("http", "localhost", 8080)
+    assert (config.project, config.threads) == ("my-project", 80)
 
 
 def test_an_empty_value_is_an_unset_one() -> None:
@@ -66,6 +82,12 @@ def test_all_problems_are_reported_at_once() -> None:
         TLOGISTRY_DEADLINE="soon",
         TLOGISTRY_STORE="redis:x",
         TLOGISTRY_LOG_SEARCH="no",
+        TLOGISTRY_CREDENTIALS_SECRET="x",
+        TLOGISTRY_CREDENTIALS_FILE="y",
+        TLOGISTRY_SECRET_MANAGER_ENDPOINT="https://127.0.0.1",
+        FIRESTORE_EMULATOR_HOST="firestore.googleapis.com:443",
+        GOOGLE_CLOUD_PROJECT="X",
+        THREADS="0",
         TLOGISTRY_TYPO="1",
     )
     assert [problem.partition(":")[0] for problem in found] == [
@@ -73,7 +95,13 @@ def test_all_problems_are_reported_at_once() -> None:
         "TLOGISTRY_STORE",
         "TLOGISTRY_DEADLINE",
         "TLOGISTRY_LOG_SEARCH",
+        "TLOGISTRY_CREDENTIALS_SECRET",
+        "TLOGISTRY_SECRET_MANAGER_ENDPOINT",
+        "FIRESTORE_EMULATOR_HOST",
+        "GOOGLE_CLOUD_PROJECT",
+        "THREADS",
         "TLOGISTRY_TYPO",
+        "TLOGISTRY_CREDENTIALS_FILE",
     ]
     assert all("\n" not in problem for problem in found)
 
@@ -166,3 +194,144 @@ def test_a_mapping_never_signs_into_a_public_log(tmp_path: Path, service: str) -
 def test_a_base_url_is_its_text(scheme: str, host: str, port: int) -> None:
     parsed = BaseUrl.parse(f"{scheme}://{host}:{port}")
     assert BaseUrl.parse(str(parsed)) == parsed
+
+
+STORES = {
+    "sqlite:x": SqlitePath(Path("x")),
+    "sqlite:a:b": SqlitePath(Path("a:b")),
+    "firestore:projects/my-project/databases/tlogistry": FirestoreDatabase("my-project", "tlogistry"),
+    "firestore:projects/my-project/databases/(default)": FirestoreDatabase("my-project", "(default)"),
+    "firestore:projects/example.com:my-project/databases/data-2": FirestoreDatabase("example.com:my-project", "data-2"),
+}
+
+
+@pytest.mark.parametrize("value", STORES)
+def test_stores(value: str) -> None:
+    assert read(TLOGISTRY_STORE=value).store == STORES[value]
+
+
+def test_a_database_is_shown_by_its_resource_name() -> None:
+    assert str(FirestoreDatabase("my-project", "data")) == "projects/my-project/databases/data"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sqlite:", "sqlite", "x", "firestore:", "SQLITE:x",
+        "firestore:projects/my-project/databases/", "firestore:projects/my-project/databases/ab",
+        "firestore:projects/my-project/databases/Data", "firestore:projects/my-project/databases/data/documents",
+        "firestore:projects/my-project/databases/data?x", "firestore:projects/my-project/databases/default)",
+        "firestore:projects/my/databases/data", "firestore:projects/123456/databases/data",
+        "firestore:projects/../databases/data", "firestore:projects/my-project/databases/data\n",
+        "firestore:/projects/my-project/databases/data",
+        "firestore:projects/" + "a" * 600 + "/databases/data",
+    ],
+    ids=lambda value: ascii(value)[:60],
+)  # fmt: skip
+def test_stores_that_are_refused(value: str) -> None:
+    (problem,) = problems(TLOGISTRY_STORE=value)
+    assert problem.startswith("TLOGISTRY_STORE: ")
+
+
+def test_the_newest_version_of_a_secret_is_meant_unless_one_is_named() -> None:
+    secret = "projects/my-project/secrets/Upstream_1"
+    for text, version in {
+        secret: "latest",
+        f"{secret}/versions/latest": "latest",
+        f"{secret}/versions/12": "12",
+    }.items():
+        credentials = read(TLOGISTRY_CREDENTIALS_SECRET=text).credentials
+        assert credentials == SecretName("my-project", "Upstream_1", version)
+        assert str(credentials) == f"{secret}/versions/{version}"
+        assert SecretName.parse(str(credentials)) == credentials
+    assert read(TLOGISTRY_CREDENTIALS_SECRET="projects/1234567/secrets/x").credentials == SecretName(
+        "1234567", "x", "latest"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x", "projects/my-project/secrets/", "projects/my-project/secrets/a.b", "projects/my-project/secrets/a/versions/",
+        "projects/my-project/secrets/a/versions/0", "projects/my-project/secrets/a/versions/01",
+        "projects/my-project/secrets/a/versions/newest", "projects/my-project/secrets/a/versions/1:access",
+        "projects/my-project/locations/europe-west1/secrets/a", "projects/my-project/secrets/a\n",
+        "/projects/my-project/secrets/a", "projects/my-project/secrets/" + "a" * 256,
+    ],
+    ids=lambda value: ascii(value)[:60],
+)  # fmt: skip
+def test_secrets_that_are_refused(value: str) -> None:
+    (problem,) = problems(TLOGISTRY_CREDENTIALS_SECRET=value)
+    assert problem.startswith("TLOGISTRY_CREDENTIALS_SECRET: ")
+
+
+def test_credentials_come_from_one_place() -> None:
+    assert read(TLOGISTRY_CREDENTIALS_FILE="creds.json").credentials == Path("creds.json")
+    (problem,) = problems(
+        TLOGISTRY_CREDENTIALS_FILE="creds.json", TLOGISTRY_CREDENTIALS_SECRET="projects/my-project/secrets/a"
+    )
+    assert problem == "TLOGISTRY_CREDENTIALS_FILE: not together with TLOGISTRY_CREDENTIALS_SECRET"
+
+
+def test_a_credentials_file_that_is_not_there_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    assert read(TLOGISTRY_CREDENTIALS_FILE=str(tmp_path / "missing")).credentials == tmp_path / "missing"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://secretmanager.googleapis.com", "https://127.0.0.1:1", "http://10.0.0.1:1", "http://0.0.0.0:1", "127.0.0.1:1",
+        "http://127.0.0.1:1/v1", "http://127.0.0.1.example.com:1", "http://user@127.0.0.1:1", "http://localhost.:1",
+    ],
+)  # fmt: skip
+def test_secret_manager_is_imitated_on_loopback_only(value: str) -> None:
+    (problem,) = problems(TLOGISTRY_SECRET_MANAGER_ENDPOINT=value)
+    assert problem.startswith("TLOGISTRY_SECRET_MANAGER_ENDPOINT: ")
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
+def test_the_firestore_emulator_is_on_loopback(value: str) -> None:
+    emulator = read(FIRESTORE_EMULATOR_HOST=value).firestore_emulator
+    assert emulator is not None
+    assert str(emulator) == f"http://{value}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["10.0.0.1:8080", "0.0.0.0:8080", "example.com:8080", "localhost", "localhost:0", "localhost:99999", ":8080",
+     "http://localhost:8080", "localhost:8080/x", "user@localhost:8080", "localhost:8080@example.com:1"],
+)  # fmt: skip
+def test_a_firestore_emulator_that_is_elsewhere_is_refused(value: str) -> None:
+    (problem,) = problems(FIRESTORE_EMULATOR_HOST=value)
+    assert problem.startswith("FIRESTORE_EMULATOR_HOST: ")
+
+
+@pytest.mark.parametrize("value", ["my-project", "example.com:my-project", "123456789012"])
+def test_projects(value: str) -> None:
+    assert read(GOOGLE_CLOUD_PROJECT=value).project == value
+
+
+@pytest.mark.parametrize("value", ["My-Project", "a", "my-project/", "my project", "-my-project", "my-project\n"])
+def test_projects_that_are_refused(value: str) -> None:
+    assert problems(GOOGLE_CLOUD_PROJECT=value)[0].startswith("GOOGLE_CLOUD_PROJECT: ")
+
+
+@pytest.mark.parametrize("value", ["0", "1001", "9999", "-1", "1.0", "08", "\u0661", "many", "1e2", " 3"])
+def test_threads_that_are_refused(value: str) -> None:
+    assert problems(THREADS=value)[0].startswith("THREADS: ")
+
+
+def test_threads() -> None:
+    assert [read(THREADS=value).threads for value in ("1", "80", "1000")] == [1, 80, 1000]
+
+
+def test_settings_are_read_without_any_package() -> None:
+    """A local start checks the settings before anything is installed."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from lib.config import Config; "
+        "print(Config.from_env({'TLOGISTRY_IDENTITIES': sys.argv[2]}))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, str(Path(__file__).parents[1]), WHO]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Config(")

@@ -1,4 +1,4 @@
-"""A conversation with one registry: anonymous first, a token on 401, redirects followed only where they must be.
+"""A conversation with one registry: first without a token, with one on 401, redirects followed only where they must be.
 
     1. ask; a token that is held for this very origin and repository goes along
     2. 401: find the Bearer challenge (if the answer has none at all: in that of `/v2/`), fetch a token, ask once more
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lib.errors import NotPublic, UpstreamUnavailable
+from lib.oci.manifest import ACCEPT
 from lib.oci.reference import PATH
 from lib.upstream.challenge import Challenge
 from lib.upstream.token import Audience
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from lib.upstream.answer import Answer
     from lib.upstream.guard import Guard
     from lib.upstream.limits import Limits
-    from lib.upstream.token import Tokens
+    from lib.upstream.token import TokenSource
     from lib.upstream.transport import Method, Transport
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RESOURCE = re.compile(rf"/v2/({PATH.pattern})/(?:manifests|blobs)/[^/]+", re.ASCII)
 API = "/v2/"
+ACCEPT_MANIFESTS = {"Accept": ACCEPT}
 UNAUTHORIZED = 401
 REFUSALS = frozenset({401, 403})
 
@@ -57,11 +59,16 @@ def anywhere(_: Url) -> bool:
     return True
 
 
+def nowhere(_: Url) -> bool:
+    """Follow none."""
+    return False
+
+
 class RegistryClient:
     """What `Registries` asks through. Safe from any thread."""
 
-    def __init__(self, transport: Transport, tokens: Tokens, limits: Limits) -> None:
-        """All shared by all registries."""
+    def __init__(self, transport: Transport, tokens: TokenSource, limits: Limits) -> None:
+        """All shared by all registries. Whose tokens they are makes the client anonymous, or not (`account.py`)."""
         self._transport = transport
         self._tokens = tokens
         self._limits = limits

@@ -25,6 +25,7 @@ class Limits:
     idle_s: float = 50.0  # below the usual 60 s of load balancers
     calls: int = 32  # at once, for one upstream
     waiting: int = 56  # for one of those places; beyond that at once Overloaded
+    stall_s: float = 3.0  # without an end of any of the calls: nobody may wait; longer than tokens and handshakes take
     streams: int = 32  # at once, from one upstream; a stream holds no place among the calls
     lookups: int = 64  # at once; getaddrinfo cannot be interrupted, so abandoned ones count, too
     lookups_per_name: int = 4  # a stranger's silent name server must not take them all with one name

@@ -1,4 +1,4 @@
-"""What a registry's status means when it is no content: one row for each error of `lib/errors.py`.
+"""What a registry's status means when it is no content: one row for each error of `lib/errors.py`; and its digest header.
 
     404         NotFound                  401, 403    NotPublic (the token, if it wanted one, did not help)
     429         RateLimited               the rest    UpstreamUnavailable, naming host and status
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib.errors import NotFound, NotPublic, RateLimited, TlogistryError, UpstreamUnavailable
+from lib.errors import DigestInvalid, NotFound, NotPublic, RateLimited, TlogistryError, UpstreamUnavailable
+from lib.oci.digest import Digest
 from lib.upstream.retry_after import retry_after
 
 if TYPE_CHECKING:
@@ -33,6 +34,16 @@ def meaning(answer: Answer, what: str) -> TlogistryError:
             return RateLimited(f"{answer.host} asks to wait", retry_after(answer))
         case _:
             return UpstreamUnavailable(f"{answer.host} answered {answer.status} for {what}")
+
+
+def claimed_digest(answer: Answer) -> Digest | None:
+    """What an answer's header claims. Tags are recorded by sha256 only, so another algorithm is no hint."""
+    header = answer.header("Docker-Content-Digest")
+    try:
+        digest = Digest.parse(header) if header is not None else None
+    except DigestInvalid:
+        return None
+    return digest if digest is not None and digest.algorithm == "sha256" else None
 
 
 def refuses_head(status: int) -> bool:

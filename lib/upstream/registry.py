@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING
 from lib.config import BaseUrl
 from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, UpstreamUnavailable
 from lib.oci.digest import Digest
-from lib.oci.manifest import ACCEPT, MAX_BYTES, MEDIA_TYPES, Manifest, essence
+from lib.oci.manifest import MAX_BYTES, MEDIA_TYPES, Manifest, essence
 from lib.oci.reference import HUB
+from lib.upstream.account import Account
 from lib.upstream.addresses import Lookups, system_resolver
 from lib.upstream.blob import Blobs
 from lib.upstream.bulkhead import Bulkhead
-from lib.upstream.client import RegistryClient, Site, anywhere
+from lib.upstream.client import ACCEPT_MANIFESTS, RegistryClient, Site, anywhere
+from lib.upstream.credentials import Realms
 from lib.upstream.guard import HTTPS_PORT, Guard, Refused
+from lib.upstream.keyring import Keyring
 from lib.upstream.limits import Limits
-from lib.upstream.meaning import OK, meaning, refuses_head
+from lib.upstream.meaning import OK, claimed_digest, meaning, refuses_head
 from lib.upstream.token import Tokens
 from lib.upstream.transport import Transport
 from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, Upstream
+from lib.upstream.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,50 +40,63 @@ if TYPE_CHECKING:
     from lib.telemetry import Telemetry
     from lib.upstream.addresses import Resolver
     from lib.upstream.bulkhead import Place
+    from lib.upstream.secret import Secret
 
 __all__ = ["BlobRedirect", "BlobStream", "Hint", "Registries", "Upstream"]
 
 HUB_HOST = "registry-1.docker.io"
-ACCEPT_MANIFESTS = {"Accept": ACCEPT}
 NO_HINT = Hint(None, None, None)
 
 
 class Registries:
     """Every registry. Opens no connection and starts no thread before it is asked; safe from any thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three are for those who need something else
         self,
         mapping: Mapping[str, BaseUrl],
         clock: Callable[[], float],
         telemetry: Telemetry,
         resolver: Resolver = system_resolver,
         limits: Limits | None = None,
+        *,
+        secret: Secret | None = None,
     ) -> None:
-        """`mapping` is the deployer's, from canonical registry names; `clock` is monotonic, in seconds."""
+        """`mapping` is the deployer's, from canonical registry names; `clock` is monotonic, in seconds.
+
+        `secret` holds accounts at registries; None: everything is asked anonymously.
+        """
         limits = limits if limits is not None else Limits()
         self._mapping = dict(mapping)
         self._mapped = Guard(frozenset(self._mapping.values()))
         self._stranger = Guard(frozenset())
         self._telemetry = telemetry
         self._limits = limits
-        self._calls = Bulkhead(limits.calls, limits.waiting)
+        self._calls = Bulkhead(limits.calls, limits.waiting, limits.stall_s)
         self._transport = Transport(Lookups(resolver, limits), clock, limits)
         self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), limits)
         self._blobs = Blobs(self._client, Bulkhead(limits.streams, limits.waiting), limits)
+        self._account: Account | None = None
+        if secret is not None:
+            realms = Realms(self._mapping)
+            keyring = Keyring(secret, realms, clock, telemetry)
+            self._account = Account(keyring, realms, self._client, self._transport, clock, telemetry, limits)
 
     def head(self, tag: Tag, deadline: Deadline) -> Hint:
         """See Upstream."""
         with self._calling(tag.repository, deadline) as (site, _):
             target = f"/v2/{tag.repository.path}/manifests/{tag.name}"
-            answer, _url = self._client.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            answer, url = self._client.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
             if refuses_head(answer.status):
                 return NO_HINT
             if answer.status != OK:
                 raise meaning(answer, tag.familiar)
+            digest = claimed_digest(answer)
+            if self._account is not None and digest is not None and url == Url(site.base, target):
+                self._account.saw(site, tag.repository, digest)
             media_type = essence(answer.header("Content-Type"))
             length = answer.length
             return Hint(
-                digest=_sha256(answer.header("Docker-Content-Digest")),
+                digest=digest,
                 media_type=media_type if media_type in MEDIA_TYPES else None,
                 length=length if length is not None and 0 < length <= MAX_BYTES else None,
             )
@@ -91,8 +108,12 @@ class Registries:
         else:
             name, what, algorithm = reference.name, reference.familiar, "sha256"
         with self._calling(repository, deadline) as (site, _):
+            if self._account is not None:
+                by_account = self._account.manifest(site, repository, reference, deadline)
+                if by_account is not None:
+                    return by_account
             target = f"/v2/{repository.path}/manifests/{name}"
-            answer, _url = self._client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            answer, url = self._client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)
@@ -109,6 +130,8 @@ class Registries:
             )
             msg = f"{answer.host} served other bytes than {what}"
             raise UpstreamUnavailable(msg)
+        if self._account is not None and url == Url(site.base, target):
+            self._account.saw(site, repository, manifest.digest)
         return manifest
 
     def blob(  # noqa: PLR0913 - the contract's
@@ -167,12 +190,3 @@ class Registries:
                 "WARNING", "upstream's digest header is not that of its bytes", reference=what, header=header,
                 got=manifest.digest,
             )  # fmt: skip
-
-
-def _sha256(header: str | None) -> Digest | None:
-    """Tags are recorded by sha256 only, so another algorithm is no hint."""
-    try:
-        digest = Digest.parse(header) if header is not None else None
-    except DigestInvalid:
-        return None
-    return digest if digest is not None and digest.algorithm == "sha256" else None

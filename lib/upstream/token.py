@@ -1,11 +1,12 @@
-"""Anonymous tokens: fetched where a challenge says, kept for the origin that challenged, and shown to nobody else.
+"""Tokens: fetched where a challenge says, kept for the origin that challenged, and shown to nobody else.
 
     GET https://auth.docker.io/token?service=registry.docker.io&scope=repository%3Alibrary%2Falpine%3Apull
     {"token": "…", "access_token": "…", "expires_in": 300}
 
-A realm on another host is normal (vanity domains, Hub itself) and harmless, because we have no credentials to lose;
-where it may be is the guard's business. The request says nothing about our client, and the answer's text is never
-repeated. Not here: when to ask (`client.py`).
+A realm on another host is normal (vanity domains, Hub itself) and harmless to an anonymous client, which has nothing to
+lose; where it may be is the guard's business. The request says nothing about our client, and the answer's text is never
+repeated. Not here: when to ask (`client.py`), and which realm may be shown a password (`account.py`, which asks before it
+comes here).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lib.errors import NotPublic, RateLimited, UpstreamUnavailable
 from lib.upstream.retry_after import retry_after
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lib.config import BaseUrl
     from lib.deadline import Deadline
     from lib.upstream.challenge import Challenge
+    from lib.upstream.credentials import Credential
     from lib.upstream.guard import Guard
     from lib.upstream.limits import Limits
     from lib.upstream.transport import Transport
@@ -40,11 +42,28 @@ TOKEN = re.compile(r"[!-~]+", re.ASCII)  # what may stand in a header
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Whose token it is: the registry we were asked for, the origin that challenged, the repository there."""
+    """Whose token it is: the registry we were asked for, the origin that challenged, the repository there, and for whom."""
 
     registry: str
     origin: BaseUrl
     repository: str
+    account: Credential | None = None  # a rotated password has tokens of its own
+
+
+class TokenSource(Protocol):
+    """What a conversation needs: a token at hand, a new one after a 401, and to say that one did not help."""
+
+    def held(self, whose: Audience) -> str | None:
+        """The token, if there is one that has not expired."""
+        ...
+
+    def forget(self, whose: Audience) -> None:
+        """The origin did not take it."""
+        ...
+
+    def fetch(self, whose: Audience, challenge: Challenge, guard: Guard, deadline: Deadline) -> str:
+        """A new one. Raises NotPublic, RateLimited, UpstreamUnavailable, DeadlineExceeded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +100,15 @@ class Tokens:
         with self._lock:
             self._grants.pop(whose, None)
 
-    def fetch(self, whose: Audience, challenge: Challenge, guard: Guard, deadline: Deadline) -> str:
-        """Ask the challenge's realm, and keep what it gives.
+    def fetch(
+        self,
+        whose: Audience,
+        challenge: Challenge,
+        guard: Guard,
+        deadline: Deadline,
+        authorization: str | None = None,
+    ) -> str:
+        """Ask the challenge's realm, and keep what it gives. `authorization` is sent to it as it is; no redirect is followed.
 
         Raises NotPublic, RateLimited, UpstreamUnavailable (Refused, if the guard does not allow the realm),
         DeadlineExceeded.
@@ -95,12 +121,16 @@ class Tokens:
         service = [("service", challenge.service)] if challenge.service else []
         url = url.with_query([*service, ("scope", scope(challenge.scope, whose.repository))])
         asked = self._clock()
-        answer = self._transport.call("GET", url, {"Accept": "application/json"}, guard, deadline)
+        headers = {"Accept": "application/json"}
+        if authorization is not None:
+            headers["Authorization"] = authorization
+        answer = self._transport.call("GET", url, headers, guard, deadline)
         if answer.status != 200:  # noqa: PLR2004 - HTTP's own number
             answer.discard(self._limits)
             host = authority(url.origin)
             if answer.status in {401, 403}:
-                msg = f"{host} gives no anonymous token for {whose.repository}"
+                whom = "anonymous token" if authorization is None else "token to our account"
+                msg = f"{host} gives no {whom} for {whose.repository}"
                 raise NotPublic(msg)
             if answer.status == 429:  # noqa: PLR2004 - HTTP's own number
                 msg = f"the token service {host} asks to wait"

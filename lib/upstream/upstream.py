@@ -84,9 +84,10 @@ class BlobStream:
 
 
 class Upstream(Protocol):
-    """The registries, by their canonical names. Safe from any thread; nothing is cached but tokens and connections.
+    """The registries, by their canonical names. Safe from any thread; no content is cached.
 
-    No call is retried, save one on a kept connection that turned out to be dead. Every method may raise, besides what
+    No call is retried, save one on a kept connection that turned out to be dead, and one that was made with an account and
+    did not get what it asked for, which is then made anonymously. Every method may raise, besides what
     it says itself: NotFound (absent, the only error that means so), NotPublic, RateLimited; NameInvalid if the registry
     is a host that we do not connect to; UpstreamUnavailable, Overloaded, DeadlineExceeded if it could not tell.
     """

@@ -8,12 +8,16 @@
 
 Strict: a request with a header that a registry should not see (cookies, forwarded client headers, compression, somebody
 else's token), with a body, or for a manifest without our Accept list, is answered 400 and fails the test that made it,
-when the block ends (`violations`). Not here: pushing over HTTP, deleting over HTTP, catalogues.
+when the block ends (`violations`). With `accounts` it has private repositories and a limit on anonymous pulls, as Docker Hub
+has: its token service then takes a password, and is on the registry's own port, where a mapped registry's must be. Not here:
+pushing over HTTP, deleting over HTTP, catalogues.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import itertools
 import re
 import secrets
 import threading
@@ -28,7 +32,7 @@ from lib.oci.manifest import ACCEPT
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 ALLOWED = frozenset(
@@ -140,21 +144,30 @@ class FakeRegistry:
         expires_in: int | None = 300,
         delay_ms: float = 0.0,
         tls: ssl.SSLContext | None = None,
+        accounts: Mapping[str, str] | None = None,
     ) -> None:
-        """`token_field`: every request needs a Bearer token; which field of the token server's answer holds it."""
+        """`token_field`: every request needs a Bearer token; which field of the token server's answer holds it.
+
+        `accounts`: user name -> password, read at each request. They may read everything, and pull as often as they like.
+        """
         self.token_field = token_field
         self.expires_in = expires_in
         self.delay_ms = delay_ms
         self.challenge: str | None = None  # instead of the right one
+        self.accounts = accounts
+        self.private: set[str] = set()  # repositories that only accounts may read
+        self.pulls: int | None = None  # how many GETs of manifests are left to anonymous clients
+        self.pulled_by_account = 0
         self.requests: list[Seen] = []
         self.token_requests: list[Seen] = []
         self.violations: list[str] = []
         self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._tags: dict[tuple[str, str], str] = {}
+        self._turns: dict[tuple[str, str], Iterator[str]] = {}
         self._manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._blobs: dict[tuple[str, str], bytes] = {}
-        self._issued: dict[str, str] = {}  # token -> repository
+        self._issued: dict[str, tuple[str, str | None]] = {}  # token -> repository, and the account's user name
         self._faults: list[_Planned] = []
         self._server = _Server(self, _RegistryHandler, tls)
         self._token_server = _Server(self, _TokenHandler, None)
@@ -162,6 +175,8 @@ class FakeRegistry:
         self.port = int(self._server.server_address[1])
         self.base_url = f"{scheme}://127.0.0.1:{self.port}"
         self.token_url = f"http://127.0.0.1:{self._token_server.server_address[1]}/token"
+        if accounts is not None:
+            self.token_url = f"{self.base_url}/token"
 
     # What it holds
 
@@ -182,6 +197,11 @@ class FakeRegistry:
                 raise KeyError(digest)
             self._tags[(repository, tag)] = digest
 
+    def alternate(self, repository: str, tag: str, *digests: str) -> None:
+        """Let a tag point to each of these in turn, another one at each request."""
+        with self._lock:
+            self._turns[(repository, tag)] = itertools.cycle(digests)
+
     def delete(self, repository: str, tag: str) -> None:
         """Forget a tag."""
         with self._lock:
@@ -197,7 +217,10 @@ class FakeRegistry:
     def manifest(self, repository: str, reference: str) -> tuple[bytes, str, str] | None:
         """Content, media type and digest by tag or digest."""
         with self._lock:
-            digest = reference if ":" in reference else self._tags.get((repository, reference))
+            turns = self._turns.get((repository, reference))
+            digest = next(turns) if turns is not None else self._tags.get((repository, reference))
+            if ":" in reference:
+                digest = reference
             found = self._manifests.get((repository, digest)) if digest is not None else None
             return (*found, digest) if found is not None and digest is not None else None
 
@@ -233,17 +256,34 @@ class FakeRegistry:
                     return plan.fault
         return None
 
-    def issue(self, repository: str) -> str:
+    def issue(self, repository: str, account: str | None = None) -> str:
         """A new token for pulling one repository."""
         token = secrets.token_urlsafe(24)
         with self._lock:
-            self._issued[token] = repository
+            self._issued[token] = (repository, account)
         return token
 
     def accepts(self, token: str, repository: str) -> bool:
         """Whether a token is one of ours for this repository. One of ours for another is the client's mistake."""
         with self._lock:
-            return self._issued.get(token) == repository
+            issued, account = self._issued.get(token, (None, None))
+            return issued == repository and (account is not None or repository not in self.private)
+
+    def holder(self, token: str) -> str | None:
+        """Whose token it is; None if an anonymous client's, or none of ours."""
+        with self._lock:
+            return self._issued.get(token, ("", None))[1]
+
+    def pull(self, account: str | None) -> bool:
+        """Count one GET of a manifest; False if it is one too many."""
+        with self._lock:
+            if account is not None:
+                self.pulled_by_account += 1
+            elif self.pulls == 0:
+                return False
+            elif self.pulls is not None:
+                self.pulls -= 1
+            return True
 
     # What it saw
 
@@ -447,6 +487,27 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self.answer(status, headers, body)
 
+    def token(self, registry: FakeRegistry, fault: Fault | None) -> None:
+        """GET /token?service=…&scope=repository:NAME:pull, and whatever else the realm had in its query."""
+        query = parse_qs(self.seen.query, strict_parsing=True)
+        scope = re.fullmatch(r"repository:([a-z0-9/._-]+):pull", query.get("scope", [""])[0])
+        given = self.seen.headers.get("authorization")
+        if given is not None and registry.accounts is None:
+            registry.violation("an Authorization at the token server")
+        if self.seen.path != "/token" or scope is None or registry.token_field is None:
+            self.answer(404, {}, b"")
+            return
+        account: str | None = None
+        if given is not None and registry.accounts is not None:
+            account, _, password = base64.b64decode(given.removeprefix("Basic ")).decode().partition(":")
+            if registry.accounts.get(account) != password:
+                self.answer(401, {}, b'{"details": "incorrect username or password"}')
+                return
+        document = f'"{registry.token_field}": "{registry.issue(scope[1], account)}"'
+        if registry.expires_in is not None:
+            document += f', "expires_in": {registry.expires_in}'
+        self.give(registry, 200, {"Content-Type": "application/json"}, f"{{{document}}}".encode(), fault)
+
     def _note(self, registry: FakeRegistry, seen: Seen) -> None:
         raise NotImplementedError
 
@@ -456,10 +517,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _RegistryHandler(_Handler):
     def _note(self, registry: FakeRegistry, seen: Seen) -> None:
-        registry.note(seen, registry.requests)
+        registry.note(seen, registry.token_requests if self._is_token(registry, seen) else registry.requests)
+
+    def _is_token(self, registry: FakeRegistry, seen: Seen) -> bool:
+        return registry.accounts is not None and seen.path == "/token"
 
     def _behave(self, registry: FakeRegistry, fault: Fault | None) -> None:
         path = self.seen.path
+        if self._is_token(registry, self.seen):
+            self.token(registry, fault)
+            return
         match = RESOURCE.fullmatch(path)
         if not self._authorized(registry, match[1] if match is not None else None):
             return
@@ -493,6 +560,10 @@ class _RegistryHandler(_Handler):
         if found is None:
             self.answer(404, {}, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
             return
+        token = self.seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.command == "GET" and not registry.pull(registry.holder(token)):
+            self.answer(429, {"Retry-After": "60"}, b'{"errors": [{"code": "TOOMANYREQUESTS"}]}')
+            return
         content, media_type, digest = found
         headers = {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
         self.give(registry, 200, headers, content, fault)
@@ -519,23 +590,13 @@ class _RegistryHandler(_Handler):
 
 
 class _TokenHandler(_Handler):
-    """GET /token?service=…&scope=repository:NAME:pull, and whatever else the realm had in its query."""
+    """The token service on a port of its own."""
 
     def _note(self, registry: FakeRegistry, seen: Seen) -> None:
         registry.note(seen, registry.token_requests)
 
     def _behave(self, registry: FakeRegistry, fault: Fault | None) -> None:
-        query = parse_qs(self.seen.query, strict_parsing=True)
-        scope = re.fullmatch(r"repository:([a-z0-9/._-]+):pull", query.get("scope", [""])[0])
-        if "authorization" in self.seen.headers:
-            registry.violation("an Authorization at the token server")
-        if self.seen.path != "/token" or scope is None or registry.token_field is None:
-            self.answer(404, {}, b"")
-            return
-        document = f'"{registry.token_field}": "{registry.issue(scope[1])}"'
-        if registry.expires_in is not None:
-            document += f', "expires_in": {registry.expires_in}'
-        self.give(registry, 200, {"Content-Type": "application/json"}, f"{{{document}}}".encode(), fault)
+        self.token(registry, fault)
 
 
 def image(seed: str, size: int = 0) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lib.upstream.addresses import Resolver
     from lib.upstream.limits import Limits
+    from lib.upstream.secret import Secret
     from tests.fakes.registry import FakeRegistry
 
 ALPINE = Tag.parse("alpine:3.16.0")
@@ -53,6 +54,7 @@ def asking(
     resolver: Resolver = system_resolver,
     limits: Limits | None = None,
     clock: Callable[[], float] = time.monotonic,
+    secret: Secret | None = None,
 ) -> Iterator[Asking]:
     """Registries with these base URLs. A fake's token server is mapped, too, under a name of its own."""
     urls: dict[str, BaseUrl] = {}
@@ -63,11 +65,28 @@ def asking(
             urls[name] = BaseUrl.parse(target.base_url)
             urls[f"token.{name}"] = BaseUrl.parse(target.token_url.removesuffix("/token"))
     lines = io.StringIO()
-    registries = Registries(urls, clock, Telemetry("json", lines), resolver, limits)
+    registries = Registries(urls, clock, Telemetry("json", lines), resolver, limits, secret=secret)
     try:
         yield Asking(registries, lines)
     finally:
         registries.close()
+
+
+class HeldSecret:
+    """A secret in memory, which can be rotated, or made unreadable by an error."""
+
+    def __init__(self, content: object) -> None:
+        self.content = content  # an object becomes JSON; bytes are as they are; an exception is raised
+        self.reads = 0
+
+    def read(self) -> bytes:
+        self.reads += 1
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content if isinstance(self.content, bytes) else json.dumps(self.content).encode()
+
+    def __str__(self) -> str:
+        return "a secret in memory"
 
 
 def names(table: Mapping[str, list[str]]) -> Resolver:

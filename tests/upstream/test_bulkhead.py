@@ -68,3 +68,31 @@ def test_never_more_inside_than_places_and_nobody_is_forgotten() -> None:
         list(pool.map(work, range(200)))
     assert len(most) == 200
     assert max(most) <= 3
+
+
+def test_nobody_waits_for_an_upstream_that_hangs() -> None:
+    bulkhead = Bulkhead(limit=2, waiting=1, stall_s=0.3)
+    first, second = bulkhead.enter(HERE, soon()), bulkhead.enter(HERE, soon())
+    with pytest.raises(Overloaded, match=r"reg\.example does not answer"):  # waits until that is clear
+        bulkhead.enter(HERE, soon())
+    with pytest.raises(Overloaded, match="does not answer"):  # from then on at once: there is no time to wait
+        bulkhead.enter(HERE, soon(0.0))
+    first.release()  # one that gave up is no answer
+    third = bulkhead.enter(HERE, soon())
+    with pytest.raises(Overloaded, match="does not answer"):
+        bulkhead.enter(HERE, soon(0.0))
+    third.release()  # one that was quick is
+    with bulkhead.enter(HERE, soon()), pytest.raises(DeadlineExceeded):
+        bulkhead.enter(HERE, soon(0.0))
+    second.release()
+
+
+def test_an_upstream_that_answers_slowly_but_steadily_does_not_hang() -> None:
+    bulkhead = Bulkhead(limit=1, waiting=8, stall_s=0.5)
+
+    def work(_: int) -> None:
+        with bulkhead.enter(HERE, soon(20)):
+            time.sleep(0.1)
+
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(work, range(9)))  # the last waits for 0.8 s

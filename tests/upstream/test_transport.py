@@ -276,7 +276,7 @@ def test_an_upstream_sees_only_our_own_headers(monkeypatch: pytest.MonkeyPatch, 
         assert seen["via"] == "1.1 tlogistry"
 
 
-def _certificate(folder: Path, name: str) -> ssl.SSLContext:
+def certificate(folder: Path, name: str) -> ssl.SSLContext:
     """A server context for `name`; its certificate signs itself and is in folder/ca.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
@@ -302,7 +302,7 @@ def _certificate(folder: Path, name: str) -> ssl.SSLContext:
 def test_the_certificate_must_be_for_the_name_not_for_the_address(
     certified: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tls = _certificate(tmp_path, certified)
+    tls = certificate(tmp_path, certified)
     asked_for: list[str | None] = []
     tls.sni_callback = lambda _socket, name, _context: asked_for.append(name)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -322,7 +322,7 @@ def test_the_certificate_must_be_for_the_name_not_for_the_address(
 
 
 def test_a_certificate_that_nobody_trusts_is_refused(tmp_path: Path) -> None:
-    with FakeRegistry(tls=_certificate(tmp_path, "reg.example")) as fake:
+    with FakeRegistry(tls=certificate(tmp_path, "reg.example")) as fake:
         url = f"https://reg.example:{fake.port}"
         with (
             asking({"docker.io": url}, resolver=names({"reg.example": ["127.0.0.1"]})) as asked,
