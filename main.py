@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 try:
     _config = Config.from_env(os.environ)
-    _app = App(_config, Telemetry(_config.log_format))
+    _telemetry = Telemetry(_config.log_format, project=_config.project)
+    _app = App(_config, _telemetry)
 except ConfigInvalid as error:
     for problem in error.problems:
         print(f"tlogistry: {problem}", file=sys.stderr)  # noqa: T201 - before there is a log
     sys.exit(2)
+if _config.log_format == "json":  # people have read it before they typed `make run`
+    _app.say_started(_config, os.environ.get("K_REVISION"))
 
 
 @functions_framework.http

@@ -7,25 +7,24 @@ forks the worker afterwards (gcp-facts 4.6).
 from __future__ import annotations
 
 import errno
-import os
 import re
-import time
 import traceback
 from typing import TYPE_CHECKING, assert_never
 
 import flask
 
+from lib import VERSION
 from lib.config import FirestoreDatabase, SecretName, SqlitePath
 from lib.deadline import Deadline
 from lib.errors import PathInvalid, TlogistryError
 from lib.handlers import response as wire
 from lib.handlers.blobs import blob
-from lib.handlers.health import live
+from lib.handlers.health import Readiness, live
 from lib.handlers.manifests import Manifests
 from lib.handlers.ping import ping
 from lib.handlers.sightings import sighting
 from lib.oci import endpoint
-from lib.oci.endpoint import Blob, Livez, Manifest, Ping, SightingRecord
+from lib.oci.endpoint import Blob, Livez, Manifest, Ping, Readyz, SightingRecord
 from lib.oci.reference import Tag
 from lib.recorder import Recorder, Threads
 from lib.sighting.identity import MetadataIdentity
@@ -33,6 +32,7 @@ from lib.sighting.rekor import RekorSearch
 from lib.sighting.signer import KeylessSigner
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
+from lib.stages import TimedLog, TimedSigner, TimedStore, TimedUpstream
 from lib.store.firestore import FirestoreStore
 from lib.store.sqlite import SqliteStore
 from lib.upstream.registry import Registries
@@ -46,10 +46,12 @@ if TYPE_CHECKING:
     from lib.handlers.response import Response as WireResponse
     from lib.oci.endpoint import Endpoint
     from lib.store.store import RecordStore
-    from lib.telemetry import Severity, Telemetry
+    from lib.telemetry import Request, Severity, Telemetry
     from lib.upstream.secret import Secret
 
 HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
+PATH_SHOWN = 300  # characters
+PROBE = Tag.parse("tlogistry.invalid/readyz:probe")
 READ_METHODS = frozenset({"GET", "HEAD"})
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
@@ -59,26 +61,42 @@ class App:
 
     def __init__(self, config: Config, telemetry: Telemetry) -> None:
         """Wire everything. Raises ConfigInvalid if the trust configuration cannot be used."""
-        runtime = Threads()
-        trust = TrustSource(config.trust, runtime.now, telemetry)
+        self._runtime = runtime = Threads()
+        self._trust = trust = TrustSource(config.trust, runtime.now, telemetry)
         verifier = SightingVerifier(trust, config.identities)
+        store = TimedStore(_store(config), telemetry)
+        log = RekorSearch(trust, verifier, telemetry, enabled=config.log_search)
+        identity = MetadataIdentity(config.identities[0])
         self.recorder = Recorder(
-            store=_store(config),
-            log=RekorSearch(trust, verifier, telemetry, enabled=config.log_search),
-            signer=KeylessSigner(
-                trust=trust,
-                identity=MetadataIdentity(config.identities[0]),
-                verifier=verifier,
-                telemetry=telemetry,
-                clock=runtime.now,
-                start=runtime.start,
+            store=store,
+            log=TimedLog(log, telemetry),
+            signer=TimedSigner(
+                KeylessSigner(
+                    trust=trust,
+                    identity=identity,
+                    verifier=verifier,
+                    telemetry=telemetry,
+                    clock=runtime.now,
+                    start=runtime.start,
+                ),
+                telemetry,
             ),
             verifier=verifier,
             runtime=runtime,
             telemetry=telemetry,
         )
-        self._upstream = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config))
+        registries = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config))
+        self._upstream = TimedUpstream(registries, telemetry)
         self._manifests = Manifests(self._upstream, self.recorder)
+        self._ready = Readiness(
+            {
+                "store": lambda _: _absent(store),
+                "identity": lambda deadline: _token(identity, deadline),
+                "trust": lambda _: trust.state(),
+                "log": log.answers,
+            },
+            runtime,
+        )
         self._telemetry = telemetry
         self._deadline_s = config.deadline_s
         self._now = runtime.now
@@ -87,25 +105,44 @@ class App:
         """The budget of a request that starts now."""
         return Deadline.after(self._deadline_s, self._now)
 
+    def say_started(self, config: Config, revision: str | None) -> None:
+        """The first line of an instance: version, revision, trust configuration and settings. None of them is a secret."""
+        self._telemetry.log(
+            "INFO",
+            "started",
+            version=VERSION,
+            revision=revision,
+            trust=f"production, {self._trust.state()}" if config.trust is None else config.trust.path,
+            identities=", ".join(f"{identity.email} of {identity.issuer}" for identity in config.identities),
+            store=config.store,
+            upstreams={name: str(url) for name, url in config.upstreams.items()} or "the real registries",
+            deadline=config.deadline_s,
+            logSearch="on"
+            if config.log_search
+            else "OFF (TLOGISTRY_LOG_SEARCH): a lost store is not mended from the log",
+            credentials=config.credentials,
+            threads=config.threads,
+        )
+
     def handle(self, request: flask.Request) -> flask.Response:
         """Answer one request; never raises."""
-        started = time.perf_counter()
-        tag: Tag | None = None
-        try:
-            if request.method not in READ_METHODS:
-                answer = wire.method_not_allowed()
-            else:
-                asked = _endpoint(request)
-                tag = asked.reference if isinstance(asked, Manifest) and isinstance(asked.reference, Tag) else None
-                answer = self._dispatch(asked, request)
-        except TlogistryError as failure:
-            answer = wire.error(failure)
-        except Exception:  # noqa: BLE001 - the net: whatever went wrong, the client gets an OCI error and no internals
-            self._telemetry.log("CRITICAL", "internal error", trace=traceback.format_exc(), path=request.path[:300])
-            answer = wire.internal()
-        if tag is not None:
-            self._log(tag, answer, (time.perf_counter() - started) * 1000)
-        return _flask(answer, request, self._telemetry)
+        with self._telemetry.request(request.headers.get) as gathered:
+            self._trust.keep_fresh(self._runtime.start)
+            tag: Tag | None = None
+            try:
+                if request.method not in READ_METHODS:
+                    answer = wire.method_not_allowed()
+                else:
+                    asked = _endpoint(request)
+                    tag = asked.reference if isinstance(asked, Manifest) and isinstance(asked.reference, Tag) else None
+                    answer = self._dispatch(asked, request)
+            except TlogistryError as failure:
+                answer = wire.error(failure)
+            except Exception:  # noqa: BLE001 - the net: whatever went wrong, the client gets an OCI error and no internals
+                self._telemetry.log("CRITICAL", "internal error", stack=traceback.format_exc(), path=request.path[:300])
+                answer = wire.internal()
+            self._log(request, tag, answer, gathered)
+            return _flask(answer, request, self._telemetry)
 
     def unknown_path(self) -> flask.Response:
         """404 for what the framework does not hand to `handle`."""
@@ -118,6 +155,8 @@ class App:
                 return ping()
             case Livez():
                 return live()
+            case Readyz():
+                return self._ready.answer()
             case SightingRecord(tag):
                 return sighting(self.recorder, tag)
             case Manifest(repository, reference):
@@ -136,22 +175,38 @@ class App:
             case _:
                 assert_never(asked)
 
-    def _log(self, tag: Tag, answer: WireResponse, milliseconds: float) -> None:
-        """One line for each request by tag."""
+    def _log(self, request: flask.Request, tag: Tag | None, answer: WireResponse, gathered: Request) -> None:
+        """One line for each request by tag, and for any other that could not be answered: Docker does not show why."""
         severity: Severity = "INFO"
         if answer.verdict in {"moved", "first seen"}:
             severity = "NOTICE"
         elif answer.status >= 500:  # noqa: PLR2004 - HTTP's own number
             severity = "WARNING"
+        elif tag is None:
+            return
         self._telemetry.log(
             severity,
-            answer.verdict or str(answer.status),
-            tag=tag.familiar,
+            answer.verdict or str(answer.status) if tag is not None else "not answered",
+            tag=tag.familiar if tag is not None else None,
+            path=request.path[:PATH_SHOWN] if tag is None else None,
+            verdict=answer.verdict if tag is not None else None,
             status=answer.status,
+            upstreamStatus=gathered.upstream_status,
             reason=answer.reason,
-            ms=round(milliseconds, 1),
-            requestId=os.urandom(8).hex(),
+            ms=gathered.milliseconds(),
         )
+
+
+def _absent(store: RecordStore) -> str:
+    """The store answers: of a tag that nobody can have."""
+    store.sighting(PROBE)
+    return "ok"
+
+
+def _token(identity: MetadataIdentity, deadline: Deadline) -> str:
+    """There is a token, and it is the configured identity's."""
+    identity.token(deadline)
+    return "ok"
 
 
 def _store(config: Config) -> RecordStore:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 Severity = Literal["DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL"]
 FIELD_MAX = 2000  # characters of one value; a line must stay a line
@@ -45,13 +45,16 @@ class Trace:
     span_id: str | None
 
     @classmethod
-    def parse(cls, headers: Mapping[str, str]) -> Trace | None:
-        """From `X-Cloud-Trace-Context`, else from `traceparent`; None if neither says anything that we understand."""
-        cloud = CLOUD_TRACE.fullmatch(headers.get("X-Cloud-Trace-Context", ""))
+    def parse(cls, header: Callable[[str, str], str]) -> Trace | None:
+        """From `X-Cloud-Trace-Context`, else from `traceparent`; None if neither says anything that we understand.
+
+        `header(name, default)` reads one header of the request.
+        """
+        cloud = CLOUD_TRACE.fullmatch(header("X-Cloud-Trace-Context", ""))
         if cloud is not None:
             span = int(cloud[2]) if cloud[2] else 0
             return cls(cloud[1].lower(), f"{span:016x}" if 0 < span < 1 << 64 else None)
-        parent = TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+        parent = TRACEPARENT.fullmatch(header("traceparent", ""))
         return cls(parent[1], parent[2]) if parent is not None else None
 
 
@@ -77,7 +80,9 @@ _current: ContextVar[Request | None] = ContextVar("request", default=None)
 class Telemetry:
     """Logs and counters. One instance a process; safe from any thread."""
 
-    def __init__(self, log_format: Literal["json", "line"], stream: TextIO | None = None, project: str = "") -> None:
+    def __init__(
+        self, log_format: Literal["json", "line"], stream: TextIO | None = None, project: str | None = None
+    ) -> None:
         """Write to `stream`, or to standard output as it is at each call; `project` is Google Cloud's, for trace names."""
         self._format = log_format
         self._stream = stream
@@ -86,9 +91,9 @@ class Telemetry:
         self._counters: Counter[str] = Counter()
 
     @contextmanager
-    def request(self, headers: Mapping[str, str]) -> Iterator[Request]:
+    def request(self, header: Callable[[str, str], str]) -> Iterator[Request]:
         """Everything inside, and in threads that run in a copy of its context, belongs to one request of a client."""
-        request = Request(Trace.parse(headers))
+        request = Request(Trace.parse(header))
         token = _current.set(request)
         try:
             yield request

@@ -5,6 +5,7 @@
     /v2/<name>/blobs/<digest>           Blob
     /sightings/<tag>                    SightingRecord
     /livez                              Livez
+    /readyz                             Readyz
 
 Strict on the path as it was sent and as the server decoded it, so that no second spelling of a tag exists and no
 upstream can read it differently. Names, tags and digests need no percent-encoding, so a path may hold none, except %3A:
@@ -39,6 +40,11 @@ class Livez:
 
 
 @dataclass(frozen=True, slots=True)
+class Readyz:
+    """`/readyz`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest by tag or digest."""
 
@@ -61,7 +67,7 @@ class SightingRecord:
     tag: Tag
 
 
-Endpoint = Ping | Livez | Manifest | Blob | SightingRecord
+Endpoint = Ping | Livez | Readyz | Manifest | Blob | SightingRecord
 
 
 def parse(raw_target: str, path: str, query: str) -> Endpoint:
@@ -77,6 +83,8 @@ def parse(raw_target: str, path: str, query: str) -> Endpoint:
         return Ping()
     if checked == "/livez":
         return Livez()
+    if checked == "/readyz":
+        return Readyz()
     if checked.startswith("/sightings/"):
         return SightingRecord(Tag.parse(checked.removeprefix("/sightings/")))
     if checked.startswith("/v2/"):

@@ -86,6 +86,7 @@ class Registries:
         with self._calling(tag.repository, deadline) as (site, _):
             target = f"/v2/{tag.repository.path}/manifests/{tag.name}"
             answer, url = self._client.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            self._telemetry.upstream_status(answer.status)
             if refuses_head(answer.status):
                 return NO_HINT
             if answer.status != OK:
@@ -114,6 +115,7 @@ class Registries:
                     return by_account
             target = f"/v2/{repository.path}/manifests/{name}"
             answer, url = self._client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
+            self._telemetry.upstream_status(answer.status)
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)

@@ -39,10 +39,10 @@ def alone(workshop: Path, docker_io: Registry, request: pytest.FixtureRequest) -
     service.kill()
 
 
-def command(*arguments: str, cwd: Path = ROOT, **settings: str) -> Said:
+def command(*arguments: str, **settings: str) -> Said:
     done = subprocess.run(
         [sys.executable, *arguments],
-        cwd=cwd,
+        cwd=ROOT,
         env=environment(**settings),
         capture_output=True,
         text=True,
