@@ -111,7 +111,7 @@ def error(failure: TlogistryError) -> Response:  # noqa: PLR0911 - one row of th
     text = str(failure)
     match failure:
         case NameInvalid():
-            return _refusal(400, Code.NAME_INVALID, text)
+            return _refusal(400, Code.NAME_INVALID, text, verdict="refused", reason=text)
         case TagSyntaxInvalid():
             return _refusal(404, Code.MANIFEST_UNKNOWN, text)
         case DigestInvalid():
@@ -139,7 +139,14 @@ def unknown_blob(failure: NotFound) -> Response:
 
 def internal() -> Response:
     """The net's answer: a fault of ours, without internals."""
-    return _refusal(503, Code.UNAVAILABLE, "internal error", headers={"Retry-After": "5"}, reason="internal error")
+    return _refusal(
+        503,
+        Code.UNAVAILABLE,
+        "internal error",
+        headers={"Retry-After": "5"},
+        verdict="could not tell",
+        reason="internal error",
+    )
 
 
 def method_not_allowed() -> Response:

@@ -122,7 +122,8 @@ class SightingVerifier:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """The first: pydantic's further ones repeat the content, which would go on to a client."""
+    return " ".join(str(error).partition("\n")[0].split())[:300]
 
 
 def _keys_known(bundle: SigstoreBundle, trust: Trust) -> bool:
