@@ -33,7 +33,7 @@ from lib.sighting.signer import KeylessSigner
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
 from lib.stages import TimedLog, TimedSigner, TimedStore, TimedUpstream
-from lib.store.firestore import FirestoreStore
+from lib.store.firestore import CALL_S, FirestoreStore
 from lib.store.sqlite import SqliteStore
 from lib.upstream.registry import Registries
 from lib.upstream.secret import ManagedSecret, SecretFile
@@ -214,7 +214,7 @@ def _store(config: Config) -> RecordStore:
         case SqlitePath(path):
             return SqliteStore(path)
         case FirestoreDatabase():
-            return FirestoreStore(config.store, config.firestore_emulator)
+            return FirestoreStore(config.store, config.firestore_emulator, call_s=min(CALL_S, config.deadline_s))
         case _:
             assert_never(config.store)
 

@@ -16,14 +16,25 @@ from google.oauth2.id_token import fetch_id_token
 from sigstore.oidc import IdentityError, IdentityToken
 
 from lib.errors import SignerUnavailable
-from lib.sighting.http import BoundedSession
+from lib.http import BoundedSession
 
 if TYPE_CHECKING:
     from lib.config import Identity
+    from lib.deadline import Deadline
 
 AUDIENCE = "sigstore"
 METADATA_TOTAL_S = 5.0  # seconds; the metadata server is on the same host
 METADATA_MAX_BYTES = 65_536
+_NO_TOKEN = (  # what google-auth, PyJWT and sigstore-python raise at answers that they do not expect
+    GoogleAuthError,
+    IdentityError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    OSError,
+)
 
 
 class MetadataIdentity:
@@ -34,17 +45,18 @@ class MetadataIdentity:
         self._identity = identity
         self._session = BoundedSession(METADATA_TOTAL_S, METADATA_MAX_BYTES)
 
-    def token(self) -> IdentityToken:
-        """A token for Fulcio.
+    def token(self, deadline: Deadline) -> IdentityToken:
+        """A token for Fulcio. google-auth asks again on its own, with pauses, but not after `deadline`.
 
         Raises SignerUnavailable if there is none, or if it is not the configured identity's: signing as somebody else would
-        make records that nobody accepts.
+        make records that nobody accepts. Raises DeadlineExceeded.
         """
         try:
-            raw = fetch_id_token(Request(self._session), AUDIENCE)  # type: ignore[no-untyped-call]
+            with self._session.within(deadline):
+                raw = fetch_id_token(Request(self._session), AUDIENCE)  # type: ignore[no-untyped-call]
             token = IdentityToken(raw, AUDIENCE)
             claims = _claims(raw)
-        except (GoogleAuthError, IdentityError, ValueError, OSError) as error:
+        except _NO_TOKEN as error:
             msg = f"no identity token from the metadata server ({type(error).__name__})"
             raise SignerUnavailable(msg) from error
         email, issuer = claims.get("email"), claims.get("iss")

@@ -130,6 +130,7 @@ class Front:
         self.always: Fault | None = None
         self.seen: list[Seen] = []
         self.connections = 0
+        self._open: list[socket.socket] = []
         self._ended = threading.Event()
         self._lock = threading.Lock()
         outer = self
@@ -143,6 +144,11 @@ class Front:
                 super().setup()
                 with outer._lock:
                     outer.connections += 1
+                    outer._open.append(self.connection)
+
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # a client that has gone
+                    super().handle()
 
             def _handle(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -168,6 +174,14 @@ class Front:
             if self.faults:
                 return self.faults.pop(0)
             return self.always or passes_on
+
+    def drop(self) -> None:
+        """Close the connections, as a server does with idle ones."""
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._open.clear()
 
     def __enter__(self) -> Self:
         self._thread.start()

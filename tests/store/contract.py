@@ -7,7 +7,9 @@ would; and `failing_store`, a store that cannot reach its records.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import pytest
 
 from lib.errors import StoreUnavailable
 from lib.oci.digest import Digest
-from lib.oci.reference import Tag
+from lib.oci.reference import NAME_MAX, Tag
 from lib.sighting.sighting import Bundle
 from lib.store.store import BUNDLE_MAX_BYTES, RecordStore
 
@@ -45,7 +47,7 @@ NEIGHBOURS = [
     )
 ]
 SPAWN = multiprocessing.get_context("spawn")  # nothing is inherited: as another instance
-THREADS, KEYS = 16, 50
+THREADS, KEYS = 16, 100
 PROCESSES, PROCESS_KEYS = 4, 50
 WAIT_S = 60.0
 
@@ -155,6 +157,15 @@ class RecordStoreContract:
         store.put_claim(Tag.parse("alpine:Edge"), ONE)
         assert store.claim(Tag.parse("alpine:edge")) is None
 
+    def test_the_longest_name_and_tag_are_a_key_like_any_other(self, open_store: OpenStore) -> None:
+        repository = "ghcr.io/" + "x" * (NAME_MAX - len("ghcr.io/") - 1)
+        store = open_store()
+        for number, text in enumerate((f"{repository}:{'t' * 128}", f"{repository}:{'t' * 127}", f"{repository}y:t")):
+            tag, digest = Tag.parse(text), Digest.of(str(number).encode())
+            assert store.put_claim(tag, digest) == (digest, True)
+            assert store.put_sighting(tag, FIRST) == FIRST
+            assert (open_store().claim(tag), open_store().sighting(tag)) == (digest, FIRST)
+
     def test_a_bundle_too_large_is_refused_and_nothing_is_kept(self, open_store: OpenStore) -> None:
         with pytest.raises(StoreUnavailable, match="too large"):
             open_store().put_sighting(TAG, Bundle(b"x" * (BUNDLE_MAX_BYTES + 1)))
@@ -176,6 +187,36 @@ class RecordStoreContract:
             thread.join()
         check_one_winner_each(store, results, THREADS, KEYS)
 
+    def test_whoever_reads_during_a_race_sees_nothing_and_then_the_winner(self, open_store: OpenStore) -> None:
+        start, over = threading.Barrier(THREADS + 1), threading.Event()
+        seen: list[tuple[Digest | None, Bundle | None]] = []
+
+        def read() -> None:
+            store = open_store()
+            start.wait(WAIT_S)
+            last = False
+            while not last:
+                last = over.is_set()
+                seen.append((store.claim(TAG), store.sighting(TAG)))
+
+        def write(number: int) -> None:
+            store = open_store()
+            start.wait(WAIT_S)
+            store.put_claim(TAG, Digest.of(str(number).encode()))
+            store.put_sighting(TAG, Bundle(str(number).encode()))
+
+        reader = threading.Thread(target=read)
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(THREADS)]
+        for thread in (reader, *writers):
+            thread.start()
+        for thread in writers:
+            thread.join()
+        over.set()
+        reader.join()
+        for values in zip(*seen, strict=True):
+            assert values[-1] is not None
+            assert [value for value, _ in itertools.groupby(values)] in ([None, values[-1]], [values[-1]])
+
     def test_a_race_of_processes_has_one_winner_for_each_tag(self, open_store: OpenStore) -> None:
         start, queue = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
         processes = [
@@ -188,6 +229,21 @@ class RecordStoreContract:
         for process in processes:
             process.join(WAIT_S)
         check_one_winner_each(open_store(), results, PROCESSES, PROCESS_KEYS)
+
+    def test_a_store_that_was_used_before_a_fork_is_used_on_both_sides_of_it(self, open_store: OpenStore) -> None:
+        store = open_store()
+        store.put_sighting(TAG, FIRST)
+        child = os.fork()
+        if child == 0:  # pragma: no cover - in the child
+            try:
+                ours = store.put_sighting(TAG, SECOND) == FIRST and store.put_claim(TAG, Digest.of(b"child"))[1]
+                os._exit(0 if ours else 1)
+            finally:
+                os._exit(2)
+        neighbours = [store.put_claim(neighbour, TWO) for neighbour in NEIGHBOURS]  # while the child is at it
+        assert os.waitpid(child, 0)[1] == 0
+        assert neighbours == [(TWO, True)] * len(NEIGHBOURS)
+        assert (store.claim(TAG), store.sighting(TAG)) == (Digest.of(b"child"), FIRST)
 
     def test_what_was_put_survives_sigkill_of_the_process(self, open_store: OpenStore) -> None:
         done = SPAWN.Barrier(2)
