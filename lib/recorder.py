@@ -5,7 +5,7 @@
       2. store.sighting(tag): verify the bundle                            -> compare
       3. none: one thread per tag leads; the others wait, each within its own deadline
          a. D = store.claim(tag), or, if there is none, the winner of store.put_claim(tag, digest): create-only
-         b. not our claim: poll store.sighting(tag) for up to POLL_S (this only saves a duplicate log entry)
+         b. not our claim: poll store.sighting(tag) for a while (this only saves a duplicate log entry)
          c. search the log, where it can search. A digest found there *is* D from here, whatever the claim says
          d. adopt the record found, else sign and append the statement of (tag, D), if the claim still says D
          e. store.put_sighting(tag, bundle): create-only; the first one wins and is the answer; a winner that is not ours
@@ -29,9 +29,11 @@ may finish later: it can only log D.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -47,7 +49,7 @@ from lib.errors import (
 from lib.sighting.sighting import Found, NothingFound, NotSearchable, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lib.deadline import Deadline
     from lib.oci.digest import Digest
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from lib.telemetry import Telemetry
 
 POLL_S = 2.0  # seconds that a leader waits for the claim's maker: longer than a quick append, shorter than patience
+POLL_SHARE = 0.25  # of the time left, at most: a claim alone must not block a tag where deadlines are short
 POLL_EVERY_S = 0.05
 CACHE_S = 600.0  # seconds that a verified sighting is believed without looking at the store again
 CACHE_ENTRIES = 10_000  # about 1 KiB each
@@ -73,7 +76,7 @@ class Runtime(Protocol):
         """Wait in this thread."""
 
     def start(self, name: str, work: Callable[[], None]) -> None:
-        """Run `work` in a thread of its own, which does not keep the process alive."""
+        """Run `work` in a thread of its own, which does not keep the process alive. RuntimeError: there is none to be had."""
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until `event` is set, at most `seconds`; whether it is."""
@@ -92,7 +95,8 @@ class Threads:
 
     def start(self, name: str, work: Callable[[], None]) -> None:
         """See Runtime."""
-        threading.Thread(target=work, name=name, daemon=True).start()
+        context = contextvars.copy_context()  # what is logged there belongs to the request that started it
+        threading.Thread(target=context.run, args=(work,), name=name, daemon=True).start()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """See Runtime."""
@@ -181,14 +185,15 @@ class Recorder:
         known = self.recall(tag)  # 1, 2
         if known is not None:
             return _compare(known, digest, first_seen=False)
-        while True:  # 3
-            lead, ours = self._lead_or_join(tag, digest, deadline)
-            self._wait(tag, lead, deadline)
-            if lead.sighting is not None:
-                return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
-            if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
-                raise _again(lead.error)
-            # somebody else's attempt ran out of time, and we have some left: lead afresh
+        with self._waiting_room():
+            while True:  # 3
+                lead, ours = self._lead_or_join(tag, digest, deadline)
+                self._wait(tag, lead, deadline)
+                if lead.sighting is not None:
+                    return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
+                if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
+                    raise _again(lead.error)
+                # somebody else's attempt ran out of time, and we have some left: lead afresh
 
     def adopt(self, tag: Tag, digest: Digest, deadline: Deadline) -> Record:
         """Complete a tag that is stuck because nothing in the log explains an entry of ours: the operator names the digest.
@@ -196,7 +201,7 @@ class Recorder:
         It is adopted only if a log entry of ours proves it, so a wrong digest changes nothing.
         Raises RecordInvalid if something else is recorded or proven, LogUnavailable if nothing is.
         """
-        record = self.record(tag)
+        record, generation = self.record(tag), self._verifier.generation()
         if record is None:
             found = self._log.search(tag, (digest,), deadline)
             if not isinstance(found, Found):
@@ -204,7 +209,7 @@ class Recorder:
                 raise LogUnavailable(msg)
             record = found.record
             if record.sighting.digest == digest:
-                record, _ = self._put(tag, record)
+                record, _ = self._put(tag, record, generation)
         if record.sighting.digest != digest:
             msg = f"{tag.familiar} is recorded as {record.sighting.digest} (log index {record.sighting.log_index})"
             raise RecordInvalid(msg)
@@ -218,21 +223,31 @@ class Recorder:
             if lead is not None and not lead.done.is_set() and not lead.deadline.passed():
                 return lead, False
             lead = self._leads[tag] = _Lead(deadline)
-        self._runtime.start("lead", lambda: self._run(lead, tag, digest))
+        try:
+            self._runtime.start("lead", lambda: self._run(lead, tag, digest))
+        except RuntimeError:
+            lead.error = Overloaded("no thread could be started to record the tag")
+            lead.done.set()
+            self._forget(tag, lead)
         return lead, True
 
-    def _wait(self, tag: Tag, lead: _Lead, deadline: Deadline) -> None:
-        """Wait for the attempt to end: by an outcome, or because its time or ours is over."""
+    @contextmanager
+    def _waiting_room(self) -> Iterator[None]:
+        """A place for one request, taken before a thread is started for it, so that there are not more of those either."""
         with self._lock:
             if self._waiting >= WAITING:
                 msg = "too many requests are waiting for the transparency log"
                 raise Overloaded(msg)
             self._waiting += 1
         try:
-            self._runtime.wait(lead.done, min(deadline.left(), lead.deadline.left()))
+            yield
         finally:
             with self._lock:
                 self._waiting -= 1
+
+    def _wait(self, tag: Tag, lead: _Lead, deadline: Deadline) -> None:
+        """Wait for the attempt to end: by an outcome, or because its time or ours is over."""
+        self._runtime.wait(lead.done, min(deadline.left(), lead.deadline.left()))
         if not lead.done.is_set():
             self._forget(tag, lead)
             if deadline.passed():
@@ -259,9 +274,13 @@ class Recorder:
 
     def _make(self, deadline: Deadline, tag: Tag, observed: Digest) -> tuple[Sighting, bool]:
         """Steps 3a to 3e. Returns the recorded sighting, and whether this attempt made it."""
+        generation = self._verifier.generation()  # before anything is verified under it
         digest, created = self._store.claim(tag), False  # a
         if digest is None:
             digest, created = self._store.put_claim(tag, observed)
+        if digest.algorithm != "sha256":
+            msg = f"the store's claim for {tag.familiar} is a {digest.algorithm} digest: a tag is recorded by sha256"
+            raise StoreUnavailable(msg)
         if not created:  # b
             finished = self._poll(deadline, tag)
             if finished is not None:
@@ -277,12 +296,12 @@ class Recorder:
                 made = True
             case _:
                 assert_never(found)
-        record, ours = self._put(tag, record)  # e
+        record, ours = self._put(tag, record, generation)  # e
         return record.sighting, made and ours
 
     def _poll(self, deadline: Deadline, tag: Tag) -> Sighting | None:
         """Wait a little for whoever made the claim; None if nothing came."""
-        until = self._runtime.now() + min(POLL_S, deadline.left())
+        until = self._runtime.now() + min(POLL_S, deadline.left() * POLL_SHARE)
         while True:
             record = self.record(tag)
             if record is not None:
@@ -298,12 +317,12 @@ class Recorder:
             raise StoreUnavailable(msg)
         deadline.check("appending to the log")
 
-    def _put(self, tag: Tag, record: Record) -> tuple[Record, bool]:
-        """Create the record; the winner, verified, and whether it is ours."""
+    def _put(self, tag: Tag, record: Record, generation: int) -> tuple[Record, bool]:
+        """Create the record, which was verified under `generation`; the winner, verified, and whether it is ours."""
         winner = self._store.put_sighting(tag, record.bundle)
         if winner != record.bundle:
             return self._verified(tag, winner), False
-        self._remember(record.sighting, self._verifier.generation())
+        self._remember(record.sighting, generation)
         return record, True
 
     def _verified(self, tag: Tag, bundle: Bundle) -> Record:

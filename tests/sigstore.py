@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import requests
-from sigstore.oidc import IdentityToken
+from sigstore.oidc import IdentityError, IdentityToken
 
 from lib.config import Identity, TrustFile
 from lib.deadline import Deadline
+from lib.errors import SignerUnavailable
 from lib.oci.digest import Digest
 from lib.recorder import Recorder, Threads
 from lib.sighting.rekor import RekorSearch
@@ -26,10 +27,13 @@ from lib.store.sqlite import SqliteStore
 from lib.telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lib.devsigstore.server import DevSigstore
     from lib.oci.reference import Tag
     from lib.recorder import Runtime
     from lib.sighting.sighting import Signer, TransparencyLog
+    from lib.sighting.signer import IdentitySource
     from lib.store.store import RecordStore
 
 
@@ -40,27 +44,50 @@ def seconds(number: float) -> Deadline:
 class DevIdentity:
     """Tokens from one metadata server's HTTP API. google-auth reads where it is only once in a process, at import."""
 
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/computeMetadata/v1/instance/service-accounts/default/identity?audience=sigstore&format=full"
+    def __init__(self, url: str, email: str | None = None) -> None:
+        """`email` is another identity than the usual one."""
+        server = f"{url}/__dev__/as/{email}" if email else url
+        self._url = f"{server}/computeMetadata/v1/instance/service-accounts/default/identity"
 
-    def token(self) -> IdentityToken:
-        return IdentityToken(requests.get(self._url, headers={"Metadata-Flavor": "Google"}, timeout=5).text)
+    def token(self, deadline: Deadline) -> IdentityToken:
+        try:
+            answer = requests.get(
+                self._url,
+                params={"audience": "sigstore", "format": "full"},
+                headers={"Metadata-Flavor": "Google"},
+                timeout=max(0.001, min(5.0, deadline.left())),
+            )
+            answer.raise_for_status()
+            return IdentityToken(answer.text)
+        except (requests.RequestException, IdentityError) as error:
+            msg = f"no identity token from the metadata server ({type(error).__name__})"
+            raise SignerUnavailable(msg) from error
 
 
 class Parts:
     """The collaborators of one instance, each real; a test may put another in place of one before `recorder()`."""
 
-    def __init__(self, dev: DevSigstore, store: Path, *, search: bool = True) -> None:
-        settings = dev.environment()
+    def __init__(
+        self,
+        dev: DevSigstore,
+        store: Path | Callable[[], RecordStore],
+        *,
+        search: bool = True,
+        email: str | None = None,
+        runtime: Runtime | None = None,
+        identity: IdentitySource | None = None,
+    ) -> None:
+        """`email` is another identity than the usual one: who signs, and who is accepted."""
+        settings = dev.environment(email)
         path = Path(settings["TLOGISTRY_TRUST"])
-        self.runtime: Runtime = Threads()
+        self.runtime: Runtime = runtime or Threads()
         self.lines: list[str] = []
         self.telemetry = Telemetry("line", _Lines(self.lines))
         self.identities = tuple(Identity(**item) for item in json.loads(settings["TLOGISTRY_IDENTITIES"]))
         self.trust = TrustSource(TrustFile(path, path.read_text()), self.runtime.now, self.telemetry)
         self.verifier = SightingVerifier(self.trust, self.identities)
-        self.identity = DevIdentity(dev.url)
-        self.store: RecordStore = SqliteStore(store)
+        self.identity: IdentitySource = identity or DevIdentity(dev.url, email)
+        self.store: RecordStore = store() if callable(store) else SqliteStore(store)
         self.log: TransparencyLog = RekorSearch(self.trust, self.verifier, self.telemetry, enabled=search)
         self.signer: Signer = KeylessSigner(
             trust=self.trust,

@@ -15,6 +15,7 @@ import pytest
 from lib.errors import (
     DeadlineExceeded,
     LogUnavailable,
+    Overloaded,
     RecordInvalid,
     SignerUnavailable,
     StoreUnavailable,
@@ -23,17 +24,17 @@ from lib.errors import (
 )
 from lib.oci.digest import Digest
 from lib.oci.reference import Tag
-from lib.recorder import CACHE_S, Moved, Same, Threads
+from lib.recorder import CACHE_S, WAITING, Moved, Same
 from lib.sighting.statement import statement
+from tests.seams import STEPS, Asked, FailingStore, Gate, NoThreads, OwnTime, StillTime, StuckLog, frozen
 from tests.sigstore import Parts, digests_logged, logged, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lib.deadline import Deadline
     from lib.devsigstore.server import DevSigstore
-    from lib.sighting.sighting import Bundle, Found, NothingFound, NotSearchable, Record, Signer, TransparencyLog
-    from lib.store.store import RecordStore
+    from lib.sighting.sighting import Record
 
 TAG = Tag.parse("my-user/my-app:v1.2.3")
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
@@ -51,42 +52,42 @@ def lose(store: Path) -> None:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not true():
-        assert time.monotonic() < until, "did not happen in 10 s"
+        assert time.monotonic() < until, "did not happen in 60 s"
         time.sleep(0.01)
 
 
 def test_first_sighting_is_recorded_and_the_second_request_is_compared(dev: DevSigstore, store: Path) -> None:
     recorder = Parts(dev, store).recorder()
-    first = recorder.observe(TAG, OLD, seconds(10))
+    first = recorder.observe(TAG, OLD, seconds(30))
     assert isinstance(first, Same)
     assert first.first_seen
-    assert recorder.observe(TAG, OLD, seconds(10)) == Same(first.sighting, first_seen=False)
-    assert recorder.observe(TAG, NEW, seconds(10)) == Moved(first.sighting, NEW)
+    assert recorder.observe(TAG, OLD, seconds(30)) == Same(first.sighting, first_seen=False)
+    assert recorder.observe(TAG, NEW, seconds(30)) == Moved(first.sighting, NEW)
     assert dev.calls["append"] == 1
     assert sorted(kind for kind, _ in logged(dev.url, TAG)) == ["dsse", "intoto"]
 
 
 def test_another_instance_and_a_restart_remember(dev: DevSigstore, store: Path) -> None:
-    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
-    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(10)) == Same(made.sighting, first_seen=False)
-    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(10)) == Moved(made.sighting, NEW)
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
+    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(30)) == Same(made.sighting, first_seen=False)
+    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(30)) == Moved(made.sighting, NEW)
 
 
 def test_a_recorded_tag_costs_no_call_to_the_log(dev: DevSigstore, store: Path) -> None:
-    Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+    Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     recorder = Parts(dev, store).recorder()
     before = dict(dev.calls)
     for _ in range(3):
-        recorder.observe(TAG, OLD, seconds(10))
+        recorder.observe(TAG, OLD, seconds(30))
     assert dict(dev.calls) == before
 
 
 def test_certificates_are_used_again(dev: DevSigstore, store: Path) -> None:
     recorder = Parts(dev, store).recorder()
     for number in range(5):
-        recorder.observe(Tag.parse(f"app:{number}"), OLD, seconds(10))
+        recorder.observe(Tag.parse(f"app:{number}"), OLD, seconds(30))
     assert dev.calls["certificate"] == 1
 
 
@@ -106,14 +107,17 @@ def test_certificates_are_used_again(dev: DevSigstore, store: Path) -> None:
 def test_a_fault_is_unavailable_and_the_next_request_succeeds_with_one_digest(
     dev: DevSigstore, store: Path, fault: str, error: type[TlogistryError]
 ) -> None:
-    recorder = Parts(dev, store).recorder()
+    runtime = OwnTime()
+    recorder = Parts(dev, store, runtime=runtime).recorder()
     dev.faults.set(fault)
-    started = time.monotonic()
-    with pytest.raises(error if fault != "metadata:before" else Unavailable):
-        recorder.observe(TAG, OLD, seconds(1.5))
-    assert time.monotonic() - started < 2.5, "within the deadline"
+    request = Asked(recorder, TAG, OLD, runtime.deadline(30))
+    if error is DeadlineExceeded:
+        eventually(lambda: dev.calls["append" if fault == "log:late" else "certificate"] == 1)
+        runtime.ahead = 60
+    assert isinstance(request.outcome(), error)
     dev.faults.set("")
-    verdict = recorder.observe(TAG, NEW, seconds(10))
+    runtime.ahead = 0
+    verdict = recorder.observe(TAG, NEW, seconds(30))
     assert verdict.sighting.digest == OLD, "the claim was for the digest of the first request"
     assert isinstance(verdict, Moved)
     eventually(lambda: len(digests_logged(dev.url, TAG)) == 1)
@@ -122,29 +126,32 @@ def test_a_fault_is_unavailable_and_the_next_request_succeeds_with_one_digest(
 def test_proof_that_does_not_verify_makes_an_orphan_that_is_never_stored(dev: DevSigstore, store: Path) -> None:
     parts = Parts(dev, store)
     recorder = parts.recorder()
-    recorder.observe(Tag.parse("app:first"), OLD, seconds(10))
+    recorder.observe(Tag.parse("app:first"), OLD, seconds(30))
     dev.faults.set("proof:bad")
     with pytest.raises(RecordInvalid):
         recorder.observe(TAG, OLD, seconds(5))
     assert parts.store.sighting(TAG) is None
     assert parts.telemetry.counters()["orphan"] == 1
     dev.faults.set("")
-    assert isinstance(recorder.observe(TAG, OLD, seconds(10)), Same)
+    assert isinstance(recorder.observe(TAG, OLD, seconds(30)), Same)
     assert len(digests_logged(dev.url, TAG)) == 1
 
 
 def test_a_failed_copy_is_counted_and_blocks_nothing(dev: DevSigstore, store: Path) -> None:
     parts = Parts(dev, store)
     dev.faults.set("copy:before")
-    assert isinstance(parts.recorder().observe(TAG, OLD, seconds(10)), Same)
+    assert isinstance(parts.recorder().observe(TAG, OLD, seconds(30)), Same)
     assert parts.telemetry.counters()["copy_failed"] == 1
     assert [kind for kind, _ in logged(dev.url, TAG)] == ["dsse"]
 
 
-def test_an_abandoned_claim_is_finished_by_whoever_comes_next(dev: DevSigstore, store: Path) -> None:
-    parts = Parts(dev, store)
+@pytest.mark.parametrize("time_s", [30, 2], ids=["long", "short"])
+def test_an_abandoned_claim_is_finished_by_whoever_comes_next(dev: DevSigstore, store: Path, time_s: float) -> None:
+    """Also by one who has no more time than a claim's maker is given."""
+    runtime = StillTime()
+    parts = Parts(dev, store, runtime=runtime)
     parts.store.put_claim(TAG, OLD)  # and its maker was killed
-    verdict = parts.recorder().observe(TAG, NEW, seconds(10))
+    verdict = parts.recorder().observe(TAG, NEW, runtime.deadline(time_s))
     assert verdict == Moved(verdict.sighting, NEW)
     assert verdict.sighting.digest == OLD
 
@@ -152,66 +159,66 @@ def test_an_abandoned_claim_is_finished_by_whoever_comes_next(dev: DevSigstore, 
 def test_a_claim_that_was_signed_but_not_stored_is_adopted_from_the_log(
     dev: DevSigstore, store: Path, tmp_path: Path
 ) -> None:
-    other = Parts(dev, tmp_path / "other.sqlite").recorder().observe(TAG, OLD, seconds(10))
+    other = Parts(dev, tmp_path / "other.sqlite").recorder().observe(TAG, OLD, seconds(30))
     parts = Parts(dev, store)
     parts.store.put_claim(TAG, OLD)
-    verdict = parts.recorder().observe(TAG, OLD, seconds(10))
+    verdict = parts.recorder().observe(TAG, OLD, seconds(30))
     assert verdict == Same(other.sighting, first_seen=False), "an adopted record is not first seen"
     assert dev.calls["append"] == 1
 
 
 def test_the_store_is_lost_and_the_old_digest_is_found_in_the_log(dev: DevSigstore, store: Path) -> None:
-    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     lose(store)
-    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(10)) == Moved(made.sighting, NEW)
-    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(10)) == Same(made.sighting, first_seen=False)
+    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(30)) == Moved(made.sighting, NEW)
+    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(30)) == Same(made.sighting, first_seen=False)
     assert len(digests_logged(dev.url, TAG)) == 1
 
 
 def test_the_store_is_lost_without_a_readable_copy_and_the_entry_is_named(dev: DevSigstore, store: Path) -> None:
     dev.faults.set("copy:before")
-    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     dev.faults.set("")
     lose(store)
     for _ in range(2):
         with pytest.raises(LogUnavailable, match=made.sighting.uuid):
-            Parts(dev, store).recorder().observe(TAG, NEW, seconds(10))
+            Parts(dev, store).recorder().observe(TAG, NEW, seconds(30))
     assert len(digests_logged(dev.url, TAG)) == 1
     assert dev.calls["append"] == 1
 
 
 def test_the_right_digest_explains_an_entry_without_a_copy(dev: DevSigstore, store: Path) -> None:
     dev.faults.set("copy:before")
-    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     dev.faults.set("")
     lose(store)
-    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(10)) == Same(made.sighting, first_seen=False)
+    assert Parts(dev, store).recorder().observe(TAG, OLD, seconds(30)) == Same(made.sighting, first_seen=False)
 
 
 def test_adopt_completes_a_stuck_tag_and_cannot_lie(dev: DevSigstore, store: Path) -> None:
     dev.faults.set("copy:before")
-    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     dev.faults.set("")
     lose(store)
     recorder = Parts(dev, store).recorder()
     with pytest.raises(LogUnavailable, match=made.sighting.uuid):
-        recorder.observe(TAG, NEW, seconds(10))
+        recorder.observe(TAG, NEW, seconds(30))
     with pytest.raises(LogUnavailable):
-        recorder.adopt(TAG, NEW, seconds(10))
-    assert recorder.adopt(TAG, OLD, seconds(10)).sighting == made.sighting
-    assert recorder.observe(TAG, NEW, seconds(10)) == Moved(made.sighting, NEW)
-    assert recorder.adopt(TAG, OLD, seconds(10)).sighting == made.sighting, "again: nothing changes"
+        recorder.adopt(TAG, NEW, seconds(30))
+    assert recorder.adopt(TAG, OLD, seconds(30)).sighting == made.sighting
+    assert recorder.observe(TAG, NEW, seconds(30)) == Moved(made.sighting, NEW)
+    assert recorder.adopt(TAG, OLD, seconds(30)).sighting == made.sighting, "again: nothing changes"
     with pytest.raises(RecordInvalid, match=str(OLD)):
-        recorder.adopt(TAG, NEW, seconds(10))
+        recorder.adopt(TAG, NEW, seconds(30))
 
 
 def test_adopt_of_a_tag_that_was_never_logged_is_refused(dev: DevSigstore, store: Path) -> None:
     with pytest.raises(LogUnavailable, match="no entry of ours"):
-        Parts(dev, store).recorder().adopt(TAG, OLD, seconds(10))
+        Parts(dev, store).recorder().adopt(TAG, OLD, seconds(30))
 
 
 def test_a_switched_off_search_still_records(dev: DevSigstore, store: Path) -> None:
-    assert isinstance(Parts(dev, store, search=False).recorder().observe(TAG, OLD, seconds(10)), Same)
+    assert isinstance(Parts(dev, store, search=False).recorder().observe(TAG, OLD, seconds(30)), Same)
     assert dev.calls["index"] == 0
 
 
@@ -233,7 +240,7 @@ def _other_digest(dev: DevSigstore, tmp_path: Path, bundle: bytes) -> bytes:
 
 def _other_tag(dev: DevSigstore, tmp_path: Path, bundle: bytes) -> bytes:
     parts = Parts(dev, tmp_path / "elsewhere.sqlite")
-    parts.recorder().observe(Tag.parse("my-user/my-app:v1.2.4"), OLD, seconds(10))
+    parts.recorder().observe(Tag.parse("my-user/my-app:v1.2.4"), OLD, seconds(30))
     return parts.store.sighting(Tag.parse("my-user/my-app:v1.2.4")) or b""
 
 
@@ -242,13 +249,9 @@ def _truncated(dev: DevSigstore, tmp_path: Path, bundle: bytes) -> bytes:
 
 
 def _other_identity(dev: DevSigstore, tmp_path: Path, bundle: bytes) -> bytes:
-    ours, dev.email = dev.email, "somebody-else@not-for-production.invalid"
-    try:
-        parts = Parts(dev, tmp_path / "theirs.sqlite", search=False)
-        parts.recorder().observe(TAG, OLD, seconds(10))
-        return parts.store.sighting(TAG) or b""
-    finally:
-        dev.email = ours
+    parts = Parts(dev, tmp_path / "theirs.sqlite", search=False, email="somebody-else@not-for-production.invalid")
+    parts.recorder().observe(TAG, OLD, seconds(30))
+    return parts.store.sighting(TAG) or b""
 
 
 @pytest.mark.parametrize(
@@ -265,188 +268,113 @@ def test_a_record_that_was_tampered_with_is_never_served(
     dev: DevSigstore, store: Path, tmp_path: Path, forge: Callable[[DevSigstore, Path, bytes], bytes], says: str
 ) -> None:
     first = Parts(dev, store)
-    first.recorder().observe(TAG, OLD, seconds(10))
+    first.recorder().observe(TAG, OLD, seconds(30))
     bundle = first.store.sighting(TAG)
     assert bundle is not None
     tamper(store, forge(dev, tmp_path, bundle))
     for digest in (OLD, NEW):
         parts = Parts(dev, store)
         with pytest.raises(RecordInvalid, match=says):
-            parts.recorder().observe(TAG, digest, seconds(10))
+            parts.recorder().observe(TAG, digest, seconds(30))
         assert any("does not verify" in line and str(TAG.familiar) in line for line in parts.lines)
 
 
 # --- freezing: a test owns each call to a collaborator ------------------------------------------------------------------
 
 
-class Gate:
-    """Lets a call through only when it is opened, and tells when somebody stands before it."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def pass_(self) -> None:
-        self.reached.set()
-        assert self.open.wait(20)
-
-
-class FrozenStore:
-    """The store, with a gate before or behind one of its calls."""
-
-    def __init__(self, store: RecordStore, gate: Gate, where: str) -> None:
-        self._store, self._gate, self._where = store, gate, where
-
-    def _at(self, where: str) -> None:
-        if where == self._where:
-            self._gate.pass_()
-
-    def sighting(self, tag: Tag) -> Bundle | None:
-        return self._store.sighting(tag)
-
-    def put_sighting(self, tag: Tag, bundle: Bundle) -> Bundle:
-        self._at("before put_sighting")
-        return self._store.put_sighting(tag, bundle)
-
-    def claim(self, tag: Tag) -> Digest | None:
-        return self._store.claim(tag)
-
-    def put_claim(self, tag: Tag, digest: Digest) -> tuple[Digest, bool]:
-        self._at("before put_claim")
-        won = self._store.put_claim(tag, digest)
-        self._at("after put_claim")
-        return won
-
-
-class FrozenLog:
-    """The search, with a gate behind it."""
-
-    def __init__(self, log: TransparencyLog, gate: Gate) -> None:
-        self._log, self._gate = log, gate
-
-    def search(
-        self, tag: Tag, candidates: tuple[Digest, ...], deadline: Deadline
-    ) -> Found | NothingFound | NotSearchable:
-        found = self._log.search(tag, candidates, deadline)
-        self._gate.pass_()
-        return found
-
-
-class FrozenSigner:
-    """The signer, with a gate before it: the search has been answered."""
-
-    def __init__(self, signer: Signer, gate: Gate) -> None:
-        self._signer, self._gate = signer, gate
-
-    def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
-        self._gate.pass_()
-        return self._signer.sign(tag, digest, before_append, deadline)
-
-
 @pytest.mark.parametrize(
-    "where", ["before put_claim", "after put_claim", "after search", "before sign", "before put_sighting"]
+    ("where", "too_late", "search"),
+    [
+        # between the last look at the claim and the append there is only the deadline
+        *((step, late, True) for step in STEPS for late in (False, True) if late or step != "after last look"),
+        # without a search there is only the last look; what was appended before cannot be seen
+        *((step, late, False) for step in STEPS[:-2] for late in (False, True) if step != "after search"),
+        ("after last look", True, False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value)[0],
 )
-@pytest.mark.parametrize("deadline_passes", [False, True], ids=["in time", "too late"])
 def test_the_store_is_lost_while_an_instance_is_frozen(
-    dev: DevSigstore, store: Path, where: str, *, deadline_passes: bool
+    dev: DevSigstore, store: Path, where: str, *, too_late: bool, search: bool
 ) -> None:
-    gate, parts = Gate(), Parts(dev, store)
-    if where == "after search":
-        parts.log = FrozenLog(parts.log, gate)
-    elif where == "before sign":
-        parts.signer = FrozenSigner(parts.signer, gate)
-    else:
-        parts.store = FrozenStore(parts.store, gate, where)
-    frozen = parts.recorder()
-    outcome: list[object] = []
-
-    def observe() -> None:
-        try:
-            outcome.append(frozen.observe(TAG, OLD, seconds(1 if deadline_passes else 20)))
-        except TlogistryError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=observe)
-    thread.start()
-    assert gate.reached.wait(10)
-    if deadline_passes:
-        thread.join(10)
-        assert isinstance(outcome[0], Unavailable)
+    gate, runtime = Gate(), OwnTime()
+    request = Asked(frozen(where, dev, store, gate, runtime, search=search).recorder(), TAG, OLD, runtime.deadline(30))
+    gate.reached()
+    if too_late:
+        runtime.ahead = 60
+        assert isinstance(request.outcome(), DeadlineExceeded)
     lose(store)
-    verdict = Parts(dev, store).recorder().observe(TAG, NEW, seconds(10))
-    gate.open.set()
-    thread.join(20)
-    time.sleep(0.3)  # a thread that was frozen past its deadline is on its way
+    verdict = Parts(dev, store, search=search).recorder().observe(TAG, NEW, seconds(30))
+    gate.open()
+    outcome = request.outcome()
+    runtime.join()
     assert len(digests_logged(dev.url, TAG)) == 1
-    if isinstance(outcome[0], (Same, Moved)):
-        assert outcome[0].sighting.digest == verdict.sighting.digest
-    again = Parts(dev, store).recorder().observe(TAG, NEW, seconds(10))
+    if isinstance(outcome, (Same, Moved)):
+        assert outcome.sighting.digest == verdict.sighting.digest
+    else:
+        assert isinstance(outcome, Unavailable)
+    again = Parts(dev, store, search=search).recorder().observe(TAG, NEW, seconds(30))
     assert again.sighting.digest == verdict.sighting.digest
 
 
-def test_an_instance_that_wakes_after_its_deadline_appends_nothing(dev: DevSigstore, store: Path) -> None:
-    gate, parts = Gate(), Parts(dev, store)
-    parts.signer = FrozenSigner(parts.signer, gate)
-    with pytest.raises(DeadlineExceeded):
-        parts.recorder().observe(TAG, OLD, seconds(0.5))
-    gate.open.set()
-    time.sleep(0.3)
-    assert dev.calls["append"] == 0
-    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(10)).sighting.digest == OLD
+def test_the_store_is_lost_while_an_instance_is_frozen_that_completes_the_claim_of_another(
+    dev: DevSigstore, store: Path
+) -> None:
+    gate, runtime = Gate(), OwnTime()
+    parts = frozen("before sign", dev, store, gate, runtime)
+    parts.store.put_claim(TAG, OLD)  # and its maker was killed
+    request = Asked(parts.recorder(), TAG, OLD, runtime.deadline(30))
+    gate.reached()
+    lose(store)
+    assert isinstance(Parts(dev, store).recorder().observe(TAG, NEW, seconds(30)), Same)
+    gate.open()
+    assert isinstance(request.outcome(), StoreUnavailable)
+    runtime.join()
+    assert len(digests_logged(dev.url, TAG)) == 1
+
+
+@pytest.mark.parametrize("where", STEPS[:-1])
+def test_an_instance_that_wakes_after_its_deadline_appends_nothing(dev: DevSigstore, store: Path, where: str) -> None:
+    gate, runtime = Gate(), OwnTime()
+    request = Asked(frozen(where, dev, store, gate, runtime).recorder(), TAG, OLD, runtime.deadline(30))
+    gate.reached()
+    runtime.ahead = 60
+    assert isinstance(request.outcome(), DeadlineExceeded)
+    gate.open()
+    runtime.join()
+    assert (dev.calls["append"], dev.calls["copy"]) == (0, 0)
+    claimed = Parts(dev, store).store.claim(TAG)
+    assert Parts(dev, store).recorder().observe(TAG, NEW, seconds(30)).sighting.digest == (claimed or NEW)
 
 
 def test_requests_that_wait_compare_the_recorded_digest_with_their_own(dev: DevSigstore, store: Path) -> None:
-    gate, parts = Gate(), Parts(dev, store)
-    parts.signer = FrozenSigner(parts.signer, gate)
-    recorder = parts.recorder()
-    verdicts: dict[int, object] = {}
-    threads = [
-        threading.Thread(
-            target=lambda n=number: verdicts.__setitem__(n, recorder.observe(TAG, (OLD, NEW)[n % 2], seconds(20)))
-        )
-        for number in range(8)
-    ]
-    threads[0].start()
-    assert gate.reached.wait(10)
-    for thread in threads[1:]:
-        thread.start()
-    time.sleep(0.2)
-    gate.open.set()
-    for thread in threads:
-        thread.join(20)
-    assert [type(verdicts[number]) for number in range(8)] == [Same, Moved] * 4
-    assert [v.first_seen for v in verdicts.values() if isinstance(v, Same)].count(True) == 1
+    gate, runtime = Gate(), OwnTime()
+    recorder = frozen("before sign", dev, store, gate, runtime).recorder()
+    requests = [Asked(recorder, TAG, OLD, runtime.deadline(30))]
+    gate.reached()
+    requests += [Asked(recorder, TAG, (OLD, NEW)[number % 2], runtime.deadline(30)) for number in range(1, 8)]
+    eventually(lambda: runtime.waiting == 8)
+    gate.open()
+    verdicts = [request.outcome() for request in requests]
+    assert [type(verdict) for verdict in verdicts] == [Same, Moved] * 4
+    assert [isinstance(verdict, Same) and verdict.first_seen for verdict in verdicts] == [True] + [False] * 7
     assert dev.calls["append"] == 1
 
 
 def test_a_waiting_request_keeps_its_own_deadline_and_leads_when_the_leader_gave_up(
     dev: DevSigstore, store: Path
 ) -> None:
-    gate, parts = Gate(), Parts(dev, store)
-    parts.log = FrozenLog(parts.log, gate)
-    recorder = parts.recorder()
-    outcome: dict[str, object] = {}
-
-    def observe(name: str, digest: Digest, time_s: float) -> None:
-        try:
-            outcome[name] = recorder.observe(TAG, digest, seconds(time_s))
-        except TlogistryError as error:
-            outcome[name] = error
-
-    leader = threading.Thread(target=observe, args=("leader", OLD, 1.0))
-    leader.start()
-    assert gate.reached.wait(10)
-    patient = threading.Thread(target=observe, args=("patient", NEW, 20.0))
-    patient.start()
-    hasty = threading.Thread(target=observe, args=("hasty", NEW, 0.2))
-    hasty.start()
-    hasty.join(5)
-    assert isinstance(outcome["hasty"], DeadlineExceeded)
-    leader.join(5)
-    assert isinstance(outcome["leader"], DeadlineExceeded)
-    gate.open.set()
-    patient.join(20)
-    verdict = outcome["patient"]
+    gate, runtime = Gate(), OwnTime()
+    recorder = frozen("after search", dev, store, gate, runtime).recorder()
+    leader = Asked(recorder, TAG, OLD, runtime.deadline(40))
+    gate.reached()
+    hasty, patient = (Asked(recorder, TAG, NEW, runtime.deadline(time_s)) for time_s in (20, 400))
+    eventually(lambda: runtime.waiting == 3)
+    runtime.ahead = 30
+    assert isinstance(hasty.outcome(), DeadlineExceeded)
+    runtime.ahead = 50
+    assert isinstance(leader.outcome(), DeadlineExceeded)
+    gate.open()
+    verdict = patient.outcome()
     assert isinstance(verdict, Moved), "the first claim was for the other digest"
     assert verdict.sighting.digest == OLD
 
@@ -454,55 +382,157 @@ def test_a_waiting_request_keeps_its_own_deadline_and_leads_when_the_leader_gave
 def test_an_append_that_was_sent_may_finish_after_the_deadline_and_logs_the_claimed_digest(
     dev: DevSigstore, store: Path
 ) -> None:
-    parts = Parts(dev, store)
+    runtime = OwnTime()
+    parts = Parts(dev, store, runtime=runtime)
     dev.faults.set("log:late")
-    with pytest.raises(DeadlineExceeded):
-        parts.recorder().observe(TAG, OLD, seconds(1))
+    request = Asked(parts.recorder(), TAG, OLD, runtime.deadline(30))
+    eventually(lambda: dev.calls["append"] == 1)
+    runtime.ahead = 60
+    assert isinstance(request.outcome(), DeadlineExceeded)
     dev.faults.set("")
-    eventually(lambda: parts.store.sighting(TAG) is not None)
-    assert isinstance(Parts(dev, store).recorder().observe(TAG, OLD, seconds(10)), Same)
+    runtime.join()
+    assert parts.store.sighting(TAG) is not None
+    assert isinstance(Parts(dev, store).recorder().observe(TAG, OLD, seconds(30)), Same)
     assert dev.calls["append"] == 1
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 
-class FastTime(Threads):
-    """Real threads, and a clock that a test pushes forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead
-
-
 def test_a_verified_sighting_is_believed_for_ten_minutes_at_most(dev: DevSigstore, store: Path) -> None:
-    parts, runtime = Parts(dev, store), FastTime()
-    parts.runtime = runtime
+    runtime = OwnTime()
+    parts = Parts(dev, store, runtime=runtime)
     recorder = parts.recorder()
-    recorder.observe(TAG, OLD, seconds(10))
+    recorder.observe(TAG, OLD, seconds(30))
     tamper(store, b"{}")
-    assert isinstance(recorder.observe(TAG, OLD, seconds(10)), Same)
+    assert isinstance(recorder.observe(TAG, OLD, seconds(30)), Same)
     runtime.ahead = CACHE_S + 1
     with pytest.raises(RecordInvalid):
-        recorder.observe(TAG, OLD, seconds(10))
+        recorder.observe(TAG, OLD, seconds(30))
 
 
 def test_what_was_verified_under_another_trust_root_is_verified_again(dev: DevSigstore, store: Path) -> None:
     parts = Parts(dev, store)
     recorder = parts.recorder()
-    recorder.observe(TAG, OLD, seconds(10))
+    recorder.observe(TAG, OLD, seconds(30))
     tamper(store, b"{}")
     parts.trust.refresh()
     with pytest.raises(RecordInvalid):
-        recorder.observe(TAG, OLD, seconds(10))
+        recorder.observe(TAG, OLD, seconds(30))
+
+
+class ReplacingSigner:
+    """The signer; and the trust root is replaced before the new record is stored."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._signer, self._trust = parts.signer, parts.trust
+
+    def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
+        record = self._signer.sign(tag, digest, before_append, deadline)
+        assert self._trust.refresh().generation == 2
+        return record
+
+
+def test_a_record_that_was_made_under_another_trust_root_is_verified_again(dev: DevSigstore, store: Path) -> None:
+    parts = Parts(dev, store)
+    parts.signer = ReplacingSigner(parts)
+    recorder = parts.recorder()
+    recorder.observe(TAG, OLD, seconds(30))
+    tamper(store, b"{}")
+    with pytest.raises(RecordInvalid):
+        recorder.observe(TAG, OLD, seconds(30))
+
+
+def test_a_claim_that_no_statement_can_make_is_the_stores_fault(dev: DevSigstore, store: Path) -> None:
+    """A tag is recorded by sha256; who writes to the store must not be able to blame the client."""
+    parts = Parts(dev, store)
+    parts.store.put_claim(TAG, Digest.of(b"old", "sha512"))
+    with pytest.raises(StoreUnavailable, match="sha512"):
+        parts.recorder().observe(TAG, OLD, seconds(30))
+    assert dev.calls["append"] == 0
+
+
+# --- waiting rooms --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(dev: DevSigstore, store: Path) -> Iterator[Crowd]:
+    """An instance in which as many requests wait for the log as may."""
+    crowd = Crowd(Parts(dev, store, runtime=(runtime := OwnTime())), runtime)
+    yield crowd
+    crowd.leave()
+
+
+class Crowd:
+    """Requests for tags of their own, all before a log that does not answer."""
+
+    def __init__(self, parts: Parts, runtime: OwnTime) -> None:
+        self.parts, self.runtime = parts, runtime
+        self._log = parts.log = StuckLog()
+        self.recorder = parts.recorder()
+        self.requests = [
+            Asked(self.recorder, Tag.parse(f"crowd:{number}"), OLD, runtime.deadline(50)) for number in range(WAITING)
+        ]
+        eventually(lambda: len(runtime.names) == WAITING)
+
+    def leave(self) -> list[object]:
+        self._log.open.set()
+        return [request.outcome() for request in self.requests]
+
+
+def test_a_full_waiting_room_refuses_at_once_and_starts_nothing(crowded: Crowd) -> None:
+    for number in range(10):
+        with pytest.raises(Overloaded):
+            crowded.recorder.observe(Tag.parse(f"late:{number}"), OLD, seconds(50))
+        assert crowded.parts.store.claim(Tag.parse(f"late:{number}")) is None
+    assert len(crowded.runtime.names) == WAITING
+    assert [type(outcome) for outcome in crowded.leave()] == [LogUnavailable] * WAITING
+    with pytest.raises(LogUnavailable):  # the places are free again
+        crowded.recorder.observe(TAG, OLD, seconds(50))
+
+
+def test_a_recorded_tag_is_answered_while_the_waiting_room_is_full(
+    dev: DevSigstore, store: Path, crowded: Crowd
+) -> None:
+    made = Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
+    assert crowded.recorder.observe(TAG, NEW, seconds(30)) == Moved(made.sighting, NEW)
+
+
+def test_a_host_without_threads_is_overloaded_and_the_next_request_leads(dev: DevSigstore, store: Path) -> None:
+    runtime = NoThreads()
+    recorder = Parts(dev, store, runtime=runtime).recorder()
+    for _ in range(2):
+        with pytest.raises(Overloaded):
+            recorder.observe(TAG, OLD, seconds(30))
+    runtime.full = False
+    assert isinstance(recorder.observe(TAG, OLD, seconds(30)), Same)
+
+
+# --- races ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["failed", "failed but persisted"])
+@pytest.mark.parametrize("call", ["sighting", "claim", "put_claim", "put_sighting"])
+def test_a_call_to_the_store_that_fails_is_unavailable_and_nothing_is_said_twice(
+    dev: DevSigstore, store: Path, call: str, *, done: bool
+) -> None:
+    parts = Parts(dev, store)
+    parts.store = FailingStore(parts.store, call, done=done)
+    recorder = parts.recorder()
+    with pytest.raises(StoreUnavailable, match="the answer was lost"):
+        recorder.observe(TAG, OLD, seconds(30))
+    verdict = recorder.observe(TAG, NEW, seconds(30))
+    claimed = call == "put_sighting" or (call == "put_claim" and done)
+    assert verdict.sighting.digest == (OLD if claimed else NEW)
+    assert isinstance(verdict, Moved if claimed else Same)
+    assert dev.calls["append"] == 1, "what was logged is found again"
+    assert len(digests_logged(dev.url, TAG)) == 1
 
 
 def test_a_store_that_fails_is_never_first_seen(dev: DevSigstore, store: Path) -> None:
     store.write_bytes(b"this is no database at all, and long enough to be read as one" * 50)
     with pytest.raises(StoreUnavailable):
-        Parts(dev, store).recorder().observe(TAG, OLD, seconds(10))
+        Parts(dev, store).recorder().observe(TAG, OLD, seconds(30))
     assert dev.calls["append"] == 0
 
 
@@ -529,4 +559,5 @@ def test_a_race_of_instances_and_threads_agrees_on_one_digest(dev: DevSigstore, 
     for tag in tags:
         verdicts = [verdict for which, verdict in seen if which == tag]
         assert len({verdict.sighting.digest for verdict in verdicts if isinstance(verdict, (Same, Moved))}) == 1
+        assert [isinstance(verdict, Same) and verdict.first_seen for verdict in verdicts].count(True) <= 1
         assert len(digests_logged(dev.url, tag)) == 1

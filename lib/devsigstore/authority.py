@@ -84,7 +84,7 @@ class Authority:
         self.intermediate = x509.load_pem_x509_certificate(made)
 
     def issue(self, key: ec.EllipticCurvePublicKey, claims: Claims) -> list[str]:
-        """A certificate for a key and a token's identity, and its chain: PEM, leaf first."""
+        """A certificate for a key and a token's identity, and its chain: PEM, leaf first; no newline at the end, as Fulcio."""
         now = datetime.now(UTC).replace(microsecond=0)
         builder = (
             x509.CertificateBuilder()
@@ -108,7 +108,7 @@ class Authority:
         leaf = builder.add_extension(x509.UnrecognizedExtension(SCT_LIST, _der(0x04, logged)), critical=False).sign(
             self._key, hashes.SHA256()
         )
-        return [certificate.public_bytes(PEM).decode() for certificate in (leaf, self.intermediate, self.root)]
+        return [certificate.public_bytes(PEM).decode().rstrip() for certificate in (leaf, self.intermediate, self.root)]
 
     def _sct(self, to_log: bytes) -> bytes:
         """A signed certificate timestamp over a precertificate's TBS (RFC 6962, 3.2)."""

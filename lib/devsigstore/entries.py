@@ -49,7 +49,7 @@ def parse(kind: str, version: str, spec: dict[str, Any]) -> Proposed:
             return _intoto(spec)
     except EntryInvalid:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         msg = f"error processing entry: {error}"
         raise EntryInvalid(msg) from error
     msg = (
@@ -146,7 +146,7 @@ class _Verifier:
             else:
                 key = loaded = serialization.load_pem_public_key(pem)
                 pem = loaded.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
             msg = f"error processing entry: {error}"
             raise EntryInvalid(msg) from error
         if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -183,7 +183,7 @@ def _keys(verifiers: list[_Verifier], payload: bytes) -> set[str]:
         subjects = json.loads(payload)["subject"]
         for subject in subjects:
             keys.update(f"{algorithm}:{value}".lower() for algorithm, value in subject["digest"].items())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # not an in-toto statement: nothing more to index
     return keys
 

@@ -62,7 +62,7 @@ class FulcioApi:
         self._faults.hold("fulcio:hang")
         try:
             asked = json.loads(request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _refused(400, 3, "unexpected EOF")
         if not isinstance(asked, dict):
             return _refused(400, 3, "syntax error")

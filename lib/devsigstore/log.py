@@ -84,8 +84,8 @@ class Log:
         return self.by_position(position) if position is not None else None
 
     def by_position(self, position: int) -> dict[str, Any] | None:
-        """The entry at a log index."""
-        row = self._state.row(position)
+        """The entry at a log index; not before the tree has it, because a proof must be of a place under the root."""
+        row = self._state.row(position) if position < len(self._tree) else None
         return {self.uuid(leaf_hash(row.body)): self._answer(row)} if row is not None else None
 
     def uuid(self, leaf: bytes) -> str:

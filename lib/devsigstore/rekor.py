@@ -99,7 +99,7 @@ class RekorApi:
             raise Refused(415, f'unsupported media type "{kind}", only [application/json] are allowed')
         try:
             asked = json.loads(request.body) if request.body else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused(400, f'parsing {BODY_NAMES[path]} body from "" failed, because unexpected EOF') from error
         if not isinstance(asked, dict):
             raise Refused(422, f"{BODY_NAMES[path]} in body is required", 602)

@@ -33,7 +33,8 @@ class Reply(NamedTuple):
     @classmethod
     def json(cls, status: int, value: Any, **headers: str) -> Reply:  # noqa: ANN401 - any JSON
         """As JSON, compact as the real services write it."""
-        body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        body = text.encode(errors="replace") + b"\n"  # half a surrogate pair that a refusal repeats
         return cls(status, {"Content-Type": "application/json", **headers}, body)
 
     @classmethod

@@ -18,6 +18,9 @@ from lib.devsigstore.server import DevSigstore
 
 def main(folder: str) -> int:
     """Serve until told to stop; the exit code is 2 if it could not start."""
+    if not folder:
+        print("the local Sigstore cannot start without a folder for its state", file=sys.stderr)  # noqa: T201 - as below
+        return 2
     try:
         dev = DevSigstore(Path(folder), faults=os.environ.get("TLOGISTRY_DEV_FAULT", ""))
     except (OSError, ValueError, sqlite3.Error) as error:

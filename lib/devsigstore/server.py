@@ -62,18 +62,20 @@ class DevSigstore:
         self._folder = folder
         self._state = State(folder / "log.sqlite")
         try:
+            self.authority = Authority(self._state)
+            self.issuer = Issuer(self._state)
+            self.log = Log(self._state, self.faults)
+            self._rekor = RekorApi(self.log, self.faults, self.calls)
+            self._fulcio = FulcioApi(self.authority, self.issuer, self.faults, self.calls)
+            self._metadata = MetadataApi(self.issuer, email, self.faults, self.calls)
             self._server = self._bind(host, port)
+            self.url = f"http://{host}:{self._server.server_port}"
+            self._write_trust()
         except BaseException:
+            if hasattr(self, "_server"):
+                self._server.server_close()
             self._state.close()
             raise
-        self.url = f"http://{host}:{self._server.server_port}"
-        self.authority = Authority(self._state)
-        self.issuer = Issuer(self._state)
-        self.log = Log(self._state, self.faults)
-        self._rekor = RekorApi(self.log, self.faults, self.calls)
-        self._fulcio = FulcioApi(self.authority, self.issuer, self.faults, self.calls)
-        self._metadata = MetadataApi(self.issuer, email, self.faults, self.calls)
-        self._write_trust()
         serve = self._server.serve_forever
         self._thread = threading.Thread(target=serve, args=(0.05,), name="devsigstore", daemon=True)
 

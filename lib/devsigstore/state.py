@@ -1,11 +1,14 @@
-"""The state of the local Sigstore: keys, log entries and settings in `log.sqlite`, durable on commit."""
+"""The state of the local Sigstore: keys, log entries and settings in `log.sqlite`, durable on commit.
+
+One process at a time, by SQLite's own lock: two would sign two trees with one key.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+BUSY_S = 0.5  # seconds to wait for a process that is ending
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS entry (
@@ -37,12 +41,21 @@ class State:
 
     def __init__(self, path: Path) -> None:
         """Open or create, for the owner alone: there are keys in it. Raises OSError, sqlite3.Error."""
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5.0)
         self._lock = threading.RLock()
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(SCHEMA)
+        with suppress(FileExistsError):  # never open and close one that exists: that would drop SQLite's locks on it
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_S)
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(SCHEMA)
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                msg = f"{path.name} is in use by another local Sigstore"
+                raise OSError(msg) from error
+            raise
 
     def close(self) -> None:
         """Nothing may be called afterwards."""

@@ -42,7 +42,7 @@ from sigstore_models.intoto import Envelope as EnvelopeModel
 from sigstore_models.intoto import Signature as SignatureModel
 
 from lib.errors import LogUnavailable, RecordInvalid
-from lib.sighting.http import BoundedSession, TooLarge
+from lib.http import BoundedSession, TooLarge
 from lib.sighting.sighting import Bundle, Found, NothingFound, NotSearchable, Record
 from lib.sighting.statement import PAYLOAD_TYPE, digest_in, statement, tag_key
 
@@ -61,7 +61,6 @@ RETRIEVE_CALLS = 5
 RETRIEVE_SIZE = 10  # Rekor's own limit for one call
 ANSWER_MAX_BYTES = 4_194_304  # ten entries with the largest attestations (100 KiB) are under 2 MiB
 UUID = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{80}", re.ASCII)  # without or with the tree id
-QUOTED_UUID = re.compile(rb'"([0-9A-Fa-f]{64}|[0-9A-Fa-f]{80})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +126,20 @@ class RekorSearch:
             self._telemetry.count("log_flood")
             self._telemetry.log("WARNING", "flood under a tag's key in the log's index", tag=tag, notLookedAt=skipped)
         return self._judge(trust, tag, candidates, entries)
+
+    def answers(self, deadline: Deadline) -> str:
+        """For people: "ok", or that it is not searched. Raises LogUnavailable if it does not answer."""
+        url = f"{self._trust.current().rekor_url}/api/v1/log"
+        try:
+            with self._http.within(deadline):
+                response = self._http.get(url, headers={"Accept": "application/json"})
+        except (requests.RequestException, OSError) as error:
+            msg = f"the transparency log does not answer ({type(error).__name__})"
+            raise LogUnavailable(msg) from error
+        if response.status_code != requests.codes.ok:
+            msg = f"the transparency log answers with {response.status_code}"
+            raise LogUnavailable(msg)
+        return "ok" if self._enabled else "ok, but not searched (TLOGISTRY_LOG_SEARCH=off)"
 
     def _judge(
         self, trust: Trust, tag: Tag, candidates: tuple[Digest, ...], entries: Sequence[_Entry]
@@ -202,7 +215,7 @@ class RekorSearch:
         try:
             answer = self._post(trust, "index/retrieve", {"hash": f"sha256:{tag_key(tag)}"}, deadline)
         except TooLarge as flood:
-            return _once(found.decode().lower() for found in QUOTED_UUID.findall(flood.prefix))
+            answer = _cut_list(flood.prefix)
         if not isinstance(answer, list) or not all(isinstance(uuid, str) and UUID.fullmatch(uuid) for uuid in answer):
             msg = "the transparency log's index answered with something that is no list of entries"
             raise LogUnavailable(msg)
@@ -212,7 +225,10 @@ class RekorSearch:
         """The named entries, all of them; None if the answer is over the byte cap (a flood of large entries)."""
         try:
             answer = self._post(trust, "log/entries/retrieve", {"entryUUIDs": uuids}, deadline)
-        except TooLarge:
+        except TooLarge as flood:
+            if flood.prefix.lstrip()[:1] != b"[":
+                msg = "the transparency log answered a retrieve call with something that is no list of entries"
+                raise LogUnavailable(msg) from flood
             return None
         by_leaf: dict[str, _Entry] = {}
         if isinstance(answer, list):
@@ -236,8 +252,11 @@ class RekorSearch:
                 headers={"Accept": "application/json"},
                 timeout=min(CALL_TOTAL_S, deadline.left()),
             )
-        except TooLarge:
-            raise
+        except TooLarge as flood:
+            if flood.status == requests.codes.ok:
+                raise
+            msg = f"the transparency log answered the search with {flood.status}"
+            raise LogUnavailable(msg) from flood
         except (requests.RequestException, OSError) as error:
             msg = f"the transparency log could not be searched ({type(error).__name__})"
             raise LogUnavailable(msg) from error
@@ -251,7 +270,15 @@ class RekorSearch:
             raise LogUnavailable(msg) from error
 
 
-def _once(uuids: Any) -> list[str]:  # noqa: ANN401 - any iterable of str
+def _cut_list(prefix: bytes) -> Any:  # noqa: ANN401 - JSON
+    """The items before the last comma of a JSON list that was cut; None if it is none: an outage page is no flood."""
+    try:
+        return json.loads(prefix[: prefix.rindex(b",")] + b"]")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _once(uuids: list[str]) -> list[str]:
     """Each entry once, whether named with its tree id or without."""
     return list({_leaf(uuid): uuid for uuid in uuids}.values())
 
@@ -288,7 +315,7 @@ def _dsse(body: bytes) -> tuple[str, bytes, x509.Certificate] | None:
         if base64_encode_pem_cert(certificate) != signature["verifier"]:
             return None  # our certificate with more behind it: anyone can log our envelope again like that
         return payload_hash["value"], base64.b64decode(signature["signature"], validate=True), certificate
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+    except (ValueError, KeyError, TypeError, RecursionError, x509.InvalidVersion):
         return None
 
 

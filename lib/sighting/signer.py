@@ -10,25 +10,28 @@ Not here: whether a sighting should be signed at all (`lib/recorder.py`).
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import requests
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from sigstore._internal.fulcio.client import ExpiredCertificate, FulcioClient, FulcioClientError
 from sigstore._internal.rekor import EntryRequestBody
 from sigstore._internal.rekor.client import RekorClient
 from sigstore._utils import base64_encode_pem_cert
 from sigstore.dsse import Envelope, Statement
 from sigstore.errors import Error as SigstoreError
-from sigstore.models import TransparencyLogEntry
+from sigstore.models import InvalidBundle, TransparencyLogEntry
 from sigstore.oidc import ExpiredIdentity, IdentityToken
 from sigstore.sign import Signer as SigstoreSigner
 from sigstore.sign import SigningContext
 
 from lib.errors import DeadlineExceeded, LogUnavailable, RecordInvalid, SignerUnavailable
-from lib.sighting.http import BoundedSession
+from lib.http import BoundedSession
 from lib.sighting.sighting import Bundle, Record
 from lib.sighting.statement import statement
 
@@ -54,8 +57,8 @@ ANSWER_MAX_BYTES = 1_048_576  # an entry with proof is about 8 KiB
 class IdentitySource(Protocol):
     """Who signs."""
 
-    def token(self) -> IdentityToken:
-        """A fresh identity token; raises SignerUnavailable."""
+    def token(self, deadline: Deadline) -> IdentityToken:
+        """A fresh identity token; raises SignerUnavailable, DeadlineExceeded."""
 
 
 class Submitter(RekorClient):
@@ -87,17 +90,22 @@ class Submitter(RekorClient):
         return request
 
     def create_entry(self, request: EntryRequestBody) -> TransparencyLogEntry:
-        """Append once. Raises LogUnavailable; whether the entry is in the log is then not known."""
+        """Append once.
+
+        Raises LogUnavailable: whether the entry is in the log is not known; RecordInvalid: the log says that it is, and
+        shows something that is no entry.
+        """
         self._call.before_append()
         self._call.send_copy(self._call.copy)
+        answer = self.post(request)
         try:
-            return TransparencyLogEntry._from_v1_response(self.post(request))  # noqa: SLF001 - the only parser of v1 answers
-        except (SigstoreError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return TransparencyLogEntry._from_v1_response(json.loads(answer))  # noqa: SLF001 - the only parser of v1 answers
+        except (SigstoreError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             msg = f"the log answered the append with something that is no entry ({type(error).__name__})"
-            raise LogUnavailable(msg) from error
+            raise RecordInvalid(msg) from error
 
-    def post(self, request: EntryRequestBody) -> dict[str, Any]:
-        """One POST of a proposed entry. Raises LogUnavailable unless the answer is 201 with a JSON object."""
+    def post(self, request: EntryRequestBody) -> bytes:
+        """One POST of a proposed entry; what was answered. Raises LogUnavailable unless the answer is 201."""
         try:
             response = self._http.post(f"{self.url}/log/entries", json=request, headers={"Accept": "application/json"})
         except (requests.RequestException, OSError) as error:
@@ -106,11 +114,7 @@ class Submitter(RekorClient):
         if response.status_code != requests.codes.created:
             msg = f"the transparency log answered the append with {response.status_code}"
             raise LogUnavailable(msg)
-        answer = response.json()
-        if not isinstance(answer, dict):
-            msg = "the log's answer is no object"
-            raise ValueError(msg)  # noqa: TRY004 - joins the other parsing failures in create_entry
-        return answer
+        return response.content
 
 
 def _readable_copy(envelope: Envelope, certificate: Certificate) -> EntryRequestBody:
@@ -162,9 +166,16 @@ class KeylessSigner:
         ExpiredCertificate,
         ExpiredIdentity,
         requests.RequestException,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
         ValueError,
-        KeyError,
+        LookupError,
         TypeError,
+        AttributeError,
+        RecursionError,
         OSError,
     )
 
@@ -194,38 +205,55 @@ class KeylessSigner:
         """See `lib.sighting.sighting.Signer`."""
         held = self._certificate(deadline)
         copied = threading.Event()
-        held.submitter.for_call(
-            before_append, lambda copy: self._start("copy", lambda: self._copy(held, copy, tag, copied))
-        )
+        held.submitter.for_call(before_append, lambda copy: self._send_copy(held, copy, tag, copied))
         try:
-            signed = held.signer.sign_dsse(Statement(statement(tag, digest)))
-        except (SigstoreError, ExpiredCertificate) as error:
-            self._drop(held)
-            msg = f"signing failed ({type(error).__name__})"
-            raise SignerUnavailable(msg) from error
-        bundle = Bundle(signed.to_json().encode())
-        try:
-            sighting = self._verifier.verify(bundle, tag)
-            if sighting.digest != digest:
-                msg = "the log's entry is about another digest than the one signed"
-                raise RecordInvalid(msg)  # noqa: TRY301 - an orphan like any other
+            record = self._record(held, tag, digest)
         except RecordInvalid as error:
             self._telemetry.count("orphan")
             self._telemetry.log("ERROR", "orphan: logged, but it does not verify", tag=tag, reason=str(error))
             raise
-        if not copied.wait(COPY_WAIT_S):
+        if not copied.wait(min(COPY_WAIT_S, deadline.left() / 2)):  # the rest is for storing the record
             self._telemetry.count("copy_late")
+        return record
+
+    def _record(self, held: _Held, tag: Tag, digest: Digest) -> Record:
+        """Sign, append, verify. Raises RecordInvalid for everything that goes wrong once the log has taken the entry."""
+        try:
+            signed = held.signer.sign_dsse(Statement(statement(tag, digest)))
+        except InvalidBundle as error:  # sigstore-python puts the bundle together after it has appended
+            msg = f"the log's entry makes no bundle: {error}"
+            raise RecordInvalid(msg) from error
+        except self._ERRORS as error:
+            self._drop(held)
+            msg = f"signing failed ({type(error).__name__})"
+            raise SignerUnavailable(msg) from error
+        bundle = Bundle(signed.to_json().encode())
+        sighting = self._verifier.verify(bundle, tag)
+        if sighting.digest != digest:
+            msg = "the log's entry is about another digest than the one signed"
+            raise RecordInvalid(msg)
         return Record(sighting, bundle)
 
-    def _copy(self, held: _Held, copy: EntryRequestBody, tag: Tag, copied: threading.Event) -> None:
-        """Log the readable copy. Its failure is counted and blocks nothing."""
+    def _send_copy(self, held: _Held, copy: EntryRequestBody, tag: Tag, copied: threading.Event) -> None:
+        """Log the readable copy beside the entry. Its failure is counted and blocks nothing."""
+
+        def send() -> None:
+            try:
+                held.submitter.post(copy)
+            except LogUnavailable as error:
+                self._copy_failed(tag, error)
+            finally:
+                copied.set()
+
         try:
-            held.submitter.post(copy)
-        except (LogUnavailable, ValueError) as error:
-            self._telemetry.count("copy_failed")
-            self._telemetry.log("WARNING", "readable copy not logged", tag=tag, reason=str(error))
-        finally:
+            self._start("copy", send)
+        except RuntimeError as error:  # no thread to be had
+            self._copy_failed(tag, error)
             copied.set()
+
+    def _copy_failed(self, tag: Tag, error: Exception) -> None:
+        self._telemetry.count("copy_failed")
+        self._telemetry.log("WARNING", "readable copy not logged", tag=tag, reason=str(error))
 
     def _certificate(self, deadline: Deadline) -> _Held:
         """The certificate in hand, or a new one; waits for another thread's fetch at most until the deadline."""
@@ -237,7 +265,7 @@ class KeylessSigner:
             held = self._held
             if held is None or held.until <= self._clock() or held.generation != trust.generation:
                 deadline.check("asking for a certificate")
-                self._held = held = self._fetch(trust)
+                self._held = held = self._fetch(trust, deadline)
             return held
         finally:
             self._lock.release()
@@ -248,15 +276,17 @@ class KeylessSigner:
             if self._held is held:
                 self._held = None
 
-    def _fetch(self, trust: Trust) -> _Held:
+    def _fetch(self, trust: Trust, deadline: Deadline) -> _Held:
+        """A new key and its certificate, no later than `deadline`: everybody who wants to sign waits for it."""
         started = self._clock()
-        token = self._identity.token()
+        token = self._identity.token(deadline)
         submitter = Submitter(trust, self._verifier, self._rekor)
         fulcio = FulcioClient(trust.fulcio_url)
         fulcio.session = self._fulcio
         context = SigningContext(fulcio=fulcio, rekor=submitter, trusted_root=trust.root)
         try:
-            signer = SigstoreSigner(token, context, cache=True)
+            with self._fulcio.within(deadline):
+                signer = SigstoreSigner(token, context, cache=True)
         except self._ERRORS as error:
             msg = f"no certificate from the certificate authority ({type(error).__name__})"
             raise SignerUnavailable(msg) from error

@@ -1,8 +1,9 @@
 """The trust configuration: which CA, CT log and transparency log are believed, and where to sign.
 
 Public Sigstore starts from the trusted root and signing config shipped with the sigstore package (the floor), or a file
-(ClientTrustConfig JSON) says everything. It is never fetched on the request path, with one exception: a record whose log or CA
-key is not in the trust root asks for one refresh, bounded in time and rate (`refresh`).
+(ClientTrustConfig JSON) says everything. The floor is refreshed by TUF in the background (`keep_fresh`), and never on the
+request path, with one exception: a record whose log or CA key is not in the trust root asks for one refresh, bounded in time
+and rate (`refresh`).
 
 Not here: what verifying means (`verifier.py`).
 """
@@ -10,8 +11,10 @@ Not here: what verifying means (`verifier.py`).
 from __future__ import annotations
 
 import base64
+import random
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 REFRESH_S = 5.0  # seconds that one request may wait for a refresh
 REFRESH_EVERY_S = 600.0  # seconds between refreshes: a bad record must not become a stream of fetches
+FRESH_S = 43_200.0  # seconds between background refreshes, give or take a fifth: keys change a few times a year
 REKOR_MAJOR = 1  # which Rekor API is written to; a refreshed signing config must never change the log by itself
 
 
@@ -130,7 +134,10 @@ class TrustSource:
         self._telemetry = telemetry
         self._fetch_production = fetch_production
         self._lock = threading.Lock()
+        self._waiting = threading.Lock()
         self._refreshed_at: float | None = None
+        self._stale_at = float("-inf")
+        self._refreshed = file is not None
         try:
             config = _production_floor() if file is None else ClientTrustConfig.from_json(file.text)
             self._trust = Trust.parse(config, generation=1)
@@ -143,32 +150,47 @@ class TrustSource:
         """The trust configuration now; never blocks."""
         return self._trust
 
+    def state(self) -> str:
+        """For people: how current it is."""
+        return "ok" if self._refreshed else "ok, as shipped: not refreshed since the start"
+
+    def keep_fresh(self, start: Callable[[str, Callable[[], None]], None]) -> None:
+        """Begin a refresh, if the last one is long ago; never waits. Called by requests: between them there may be no CPU."""
+        if self._file is not None or self._clock() < self._stale_at:
+            return
+        with self._lock:
+            if self._clock() < self._stale_at:
+                return
+            self._stale_at = self._clock() + FRESH_S * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, hides nothing
+        with suppress(RuntimeError):  # no thread to be had: another request will try, in half a day
+            start("trust-fresh", self._replace)
+
     def refresh(self) -> Trust:
         """Fetch it once more, waiting at most REFRESH_S and at most every REFRESH_EVERY_S; on failure the old one stays."""
-        with self._lock:
+        with self._waiting:
             now = self._clock()
             if self._refreshed_at is not None and now - self._refreshed_at < REFRESH_EVERY_S:
                 return self._trust
             self._refreshed_at = now
-            fetched: list[Trust] = []
-            worker = threading.Thread(target=self._fetch, args=(fetched,), name="trust-refresh", daemon=True)
+            worker = threading.Thread(target=self._replace, name="trust-refresh", daemon=True)
             worker.start()
             worker.join(REFRESH_S)
-            if fetched:
-                self._trust = fetched[0]
-            else:
-                self._telemetry.log("WARNING", "trust root not refreshed", source=self._source())
             return self._trust
 
-    def _fetch(self, fetched: list[Trust]) -> None:
+    def _replace(self) -> None:
+        """Put a new one in place of the old one, if it can be had."""
         try:
             if self._file is None:
                 config = self._fetch_production()
             else:
                 config = ClientTrustConfig.from_json(self._file.path.read_text("utf-8"))
-            fetched.append(Trust.parse(config, self._trust.generation + 1))
+            fetched = Trust.parse(config, generation=0)
         except (SigstoreError, ValueError, OSError, x509.ExtensionNotFound) as error:
-            self._telemetry.log("WARNING", "trust root refresh failed", source=self._source(), reason=str(error))
+            self._telemetry.log("WARNING", "trust root not refreshed", source=self._source(), reason=str(error))
+            return
+        with self._lock:
+            self._trust = replace(fetched, generation=self._trust.generation + 1)
+            self._refreshed = True
 
     def _source(self) -> str:
         return "production" if self._file is None else str(self._file.path)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import time
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from lib.config import TrustFile
 from lib.deadline import Deadline
@@ -236,9 +240,10 @@ def test_no_time_left_is_not_nothing_found() -> None:
 
 @pytest.fixture
 def flooded() -> Iterator[CannedServer]:
-    """The recorded flood's forged entries, under 1,000 names each of which the log can return."""
+    """The recorded flood, made 1,000 by names that the log cannot return: whoever asks for one of them is found out."""
     log = Log(next(search for search in SEARCHES if search["case"].startswith("a flood")))
     assert len(log.index) == 60
+    log.index += [f"{number:080x}" for number in range(940)]
     with CannedServer(log.answer) as server:
         yield server
 
@@ -256,6 +261,41 @@ def test_an_index_answer_over_the_byte_cap_is_a_flood_of_which_some_is_looked_at
     assert search(log, DIGEST) == NothingFound()
 
 
+OUTAGE = b"<html>" + b" we will be back soon" * (ANSWER_MAX_BYTES // 20)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/index/retrieve", "/api/v1/log/entries/retrieve"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, OUTAGE),
+        (503, json.dumps(["00" * 40] * (ANSWER_MAX_BYTES // 80)).encode()),
+        (200, OUTAGE),
+        (200, b" " * (ANSWER_MAX_BYTES + 1)),
+        (200, b'{"code":' + b"7" * ANSWER_MAX_BYTES + b"}"),
+    ],
+    ids=["502-page", "503-list", "200-page", "200-blank", "200-object"],
+)
+def test_a_failure_over_the_byte_cap_is_a_failure_and_no_flood(path: str, status: int, body: bytes) -> None:
+    """Else an outage page that is long enough would make every tag look new."""
+    log = Log(MOVED)
+
+    def answer(method: str, asked: str, request: bytes) -> Answer:
+        return Answer(status, JSON, body) if asked == path else log.answer(method, asked, request)
+
+    with CannedServer(answer) as server, pytest.raises(LogUnavailable):
+        searcher(server.url).search(log.tag, (DIGEST,), soon())
+
+
+@pytest.mark.parametrize(
+    "prefix", [b'["xyz",', b"[7,", b'["' + b"00" * 40 + b'",7,', b"[" * 50_000 + b","], ids=lambda prefix: prefix[:12]
+)
+def test_an_index_answer_over_the_byte_cap_must_be_a_list_of_entries(prefix: bytes) -> None:
+    body = prefix + b'"' + b"0" * ANSWER_MAX_BYTES
+    with CannedServer(lambda *_: Answer(200, JSON, body)) as server, pytest.raises(LogUnavailable):
+        searcher(server.url).search(Tag.parse("alpine:1"), (DIGEST,), soon())
+
+
 def test_a_retrieve_answer_over_the_byte_cap_is_a_flood() -> None:
     log = Log(MOVED)
     log.entries[_ours(log)]["attestation"] = {"data": "A" * ANSWER_MAX_BYTES}
@@ -265,6 +305,31 @@ def test_a_retrieve_answer_over_the_byte_cap_is_a_flood() -> None:
 def test_a_copy_without_its_dsse_entry_counts_for_nothing() -> None:
     log = Log(MOVED)
     log.index.remove(_ours(log))
+    assert search(log, DIGEST) == NothingFound()
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        lambda der: der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07", 1),  # X.509 version 8
+        lambda der: der[:-1],
+        lambda der: der + b"\x00",
+        lambda der: der[:0],
+    ],
+    ids=["version", "cut", "longer", "empty"],
+)
+def test_a_certificate_that_cannot_be_parsed_is_skipped_like_any_forgery(altered: Callable[[bytes], bytes]) -> None:
+    log = Log(MOVED)
+    body = json.loads(base64.b64decode(log.entries[_ours(log)]["body"]))
+    signature = body["spec"]["signatures"][0]
+    der = x509.load_pem_x509_certificate(base64.b64decode(signature["verifier"])).public_bytes(Encoding.DER)
+    pem = ssl.DER_cert_to_PEM_cert(altered(der))
+    assert altered(der) != der
+    signature["verifier"] = base64.b64encode(pem.encode()).decode()
+    forged = json.dumps(body).encode()
+    uuid = "00" * 8 + sha256(b"\x00" + forged).hexdigest()
+    log.entries[uuid] = {**log.entries[_ours(log)], "body": base64.b64encode(forged).decode()}
+    log.index = [uuid]
     assert search(log, DIGEST) == NothingFound()
 
 
