@@ -12,6 +12,7 @@ import traceback
 from typing import TYPE_CHECKING, assert_never
 
 import flask
+from werkzeug.datastructures import Headers
 
 from lib import VERSION
 from lib.config import FirestoreDatabase, SecretName, SqlitePath
@@ -53,7 +54,7 @@ HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](
 PATH_SHOWN = 300  # characters
 PROBE = Tag.parse("tlogistry.invalid/readyz:probe")
 READ_METHODS = frozenset({"GET", "HEAD"})
-NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
 
 
 class App:
@@ -279,6 +280,5 @@ def _flask(answer: Response, request: flask.Request, telemetry: Telemetry) -> fl
     else:
         made = flask.Response(body, status=answer.status, direct_passthrough=not isinstance(body, bytes))
     made.automatically_set_content_length = False
-    made.headers.clear()
-    made.headers.update({**answer.headers, **NOSNIFF})
+    made.headers = Headers([*answer.headers.items(), NOSNIFF])  # quicker than setting each
     return made

@@ -14,7 +14,6 @@ field's value, so that it can never start a line of its own.
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import threading
@@ -23,6 +22,7 @@ from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Request:
     """What is gathered about one request, by every thread that works for it. Times are in milliseconds."""
 
     trace: Trace | None
-    id: str = field(default_factory=lambda: os.urandom(8).hex())
+    id: str = field(default_factory=lambda: f"{getrandbits(64):016x}")  # a name, no secret
     upstream_status: int | None = None
     stages: Counter[str] = field(default_factory=Counter)  # of floats
     started: float = field(default_factory=time.perf_counter)
