@@ -28,12 +28,10 @@ from lib.oci import endpoint
 from lib.oci.endpoint import Blob, Livez, Manifest, Ping, Readyz, SightingRecord
 from lib.oci.reference import Tag
 from lib.recorder import Recorder, Threads
-from lib.sighting.identity import MetadataIdentity
 from lib.sighting.rekor import RekorSearch
-from lib.sighting.signer import KeylessSigner
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
-from lib.stages import TimedLog, TimedSigner, TimedStore, TimedUpstream
+from lib.stages import OnFirstUse, TimedLog, TimedSigner, TimedStore, TimedUpstream
 from lib.store.firestore import CALL_S, FirestoreStore
 from lib.store.sqlite import SqliteStore
 from lib.upstream.registry import Registries
@@ -46,6 +44,8 @@ if TYPE_CHECKING:
     from lib.handlers.response import Response
     from lib.handlers.response import Response as WireResponse
     from lib.oci.endpoint import Endpoint
+    from lib.sighting.identity import MetadataIdentity
+    from lib.sighting.signer import KeylessSigner
     from lib.store.store import RecordStore
     from lib.telemetry import Request, Severity, Telemetry
     from lib.upstream.secret import Secret
@@ -67,21 +67,12 @@ class App:
         verifier = SightingVerifier(trust, config.identities)
         store = TimedStore(_store(config), telemetry)
         log = RekorSearch(trust, verifier, telemetry, enabled=config.log_search)
-        identity = MetadataIdentity(config.identities[0])
+        identity = OnFirstUse(lambda: _identity(config))
+        signer = OnFirstUse(lambda: _signer(trust, identity.get(), verifier, runtime, telemetry))
         self.recorder = Recorder(
             store=store,
             log=TimedLog(log, telemetry),
-            signer=TimedSigner(
-                KeylessSigner(
-                    trust=trust,
-                    identity=identity,
-                    verifier=verifier,
-                    telemetry=telemetry,
-                    clock=runtime.now,
-                    start=runtime.start,
-                ),
-                telemetry,
-            ),
+            signer=TimedSigner(signer, telemetry),
             verifier=verifier,
             runtime=runtime,
             telemetry=telemetry,
@@ -92,7 +83,7 @@ class App:
         self._ready = Readiness(
             {
                 "store": lambda _: _absent(store),
-                "identity": lambda deadline: _token(identity, deadline),
+                "identity": lambda deadline: _token(identity.get(), deadline),
                 "trust": lambda _: trust.state(),
                 "log": log.answers,
             },
@@ -196,6 +187,29 @@ class App:
             reason=answer.reason,
             ms=gathered.milliseconds(),
         )
+
+
+def _identity(config: Config) -> MetadataIdentity:
+    """google-auth costs a cold start a tenth of a second, and only a first sighting needs it."""
+    from lib.sighting.identity import MetadataIdentity  # noqa: PLC0415 - as said
+
+    return MetadataIdentity(config.identities[0])
+
+
+def _signer(
+    trust: TrustSource, identity: MetadataIdentity, verifier: SightingVerifier, runtime: Threads, telemetry: Telemetry
+) -> KeylessSigner:
+    """As for `_identity`."""
+    from lib.sighting.signer import KeylessSigner  # noqa: PLC0415 - as said
+
+    return KeylessSigner(
+        trust=trust,
+        identity=identity,
+        verifier=verifier,
+        telemetry=telemetry,
+        clock=runtime.now,
+        start=runtime.start,
+    )
 
 
 def _absent(store: RecordStore) -> str:

@@ -1,4 +1,4 @@
-"""How long each stage of a request takes: the four boundaries, each with a clock around it, and nothing else.
+"""Around the parts of the service: how long each stage of a request takes, and what is made only when it is needed.
 
 `upstream` the registries, `store` what we remember, `log` the search, `sign` certificate and append. They appear as
 milliseconds in a request's log line (`lib/telemetry.py`). Only `lib/app.py` knows that these are between its parts.
@@ -6,7 +6,8 @@ milliseconds in a request's log line (`lib/telemetry.py`). Only `lib/app.py` kno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lib.store.store import RecordStore
     from lib.telemetry import Telemetry
     from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, Upstream
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class TimedStore:
@@ -66,10 +69,28 @@ class TimedLog:
             return self._log.search(tag, candidates, deadline)
 
 
-class TimedSigner:
-    """A Signer."""
+class OnFirstUse(Generic[T_co]):
+    """Something that is made, and whose modules are imported, when it is asked for first. Safe from any thread."""
 
-    def __init__(self, signer: Signer, telemetry: Telemetry) -> None:
+    def __init__(self, make: Callable[[], T_co]) -> None:
+        """`make` is called once, unless it raises."""
+        self._make = make
+        self._made: T_co | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> T_co:
+        """It. Raises what `make` raises."""
+        if self._made is None:
+            with self._lock:
+                if self._made is None:
+                    self._made = self._make()
+        return self._made
+
+
+class TimedSigner:
+    """A Signer, made when the first sighting needs it: a start that only checks does not wait for that."""
+
+    def __init__(self, signer: OnFirstUse[Signer], telemetry: Telemetry) -> None:
         """Hand everything on to `signer`."""
         self._signer = signer
         self._telemetry = telemetry
@@ -77,7 +98,7 @@ class TimedSigner:
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         """See Signer."""
         with self._telemetry.stage("sign"):
-            return self._signer.sign(tag, digest, before_append, deadline)
+            return self._signer.get().sign(tag, digest, before_append, deadline)
 
 
 class TimedUpstream:

@@ -49,21 +49,28 @@ class FirestoreEmulator:
     """Runs until the block ends. Its log is in `folder`."""
 
     def __init__(self, folder: Path) -> None:
+        self._log = folder / "firestore.log"
         for attempt in range(3):  # a free port may be taken by somebody else before it is used
             self.url = BaseUrl("http", "127.0.0.1", _free_port())
-            listen = (f"--host={self.url.host}", f"--port={self.url.port}")
-            self._process = Process(
-                ["java", "-Xmx1g", "-Duser.language=en", "-cp", JAR, MAIN, "start", *listen],
-                folder / f"firestore-{attempt}.log",
-            )
             try:
-                self._process.wait_until(lambda: requests.get(str(self.url), timeout=5).text == "Ok\n", START_S)
+                self.start()
             except StartFailed:
-                self._process.end()
                 if attempt == 2:
                     raise
             else:
                 return
+
+    def start(self) -> None:
+        """Empty, and where it was before, if it was killed."""
+        listen = (f"--host={self.url.host}", f"--port={self.url.port}")
+        self._process = Process(
+            ["java", "-Xmx1g", "-Duser.language=en", "-cp", JAR, MAIN, "start", *listen], self._log
+        )
+        try:
+            self._process.wait_until(lambda: requests.get(str(self.url), timeout=5).text == "Ok\n", START_S)
+        except StartFailed:
+            self._process.end()
+            raise
 
     def __enter__(self) -> Self:
         return self
