@@ -117,6 +117,9 @@ class SqlitePath:
 
     path: Path
 
+    def __str__(self) -> str:
+        return f"sqlite:{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class FirestoreDatabase:
@@ -210,7 +213,7 @@ class Config:
             identities=read("TLOGISTRY_IDENTITIES", _identities, ()),
             store=read("TLOGISTRY_STORE", _store, _store(DEFAULT_STORE)),
             deadline_s=read("TLOGISTRY_DEADLINE", _deadline, DEFAULT_DEADLINE_S),
-            log_search=read("TLOGISTRY_LOG_SEARCH", _on_off, default=True),
+            log_search=read("TLOGISTRY_LOG_SEARCH", lambda text: _is_first(text, "on", "off"), default=True),
             log_format=read("TLOGISTRY_LOG_FORMAT", _log_format, "json"),
             credentials=read("TLOGISTRY_CREDENTIALS_SECRET", SecretName.parse, None)
             or read("TLOGISTRY_CREDENTIALS_FILE", Path, None),
@@ -386,15 +389,12 @@ def _deadline(text: str) -> float:
     return float(text)
 
 
-def _on_off(text: str) -> bool:
-    if text not in {"on", "off"}:
-        msg = "must be on or off"
+def _is_first(text: str, first: str, second: str) -> bool:
+    if text not in {first, second}:
+        msg = f"must be {first} or {second}"
         raise ValueError(msg)
-    return text == "on"
+    return text == first
 
 
 def _log_format(text: str) -> Literal["json", "line"]:
-    if text not in {"json", "line"}:
-        msg = "must be json or line"
-        raise ValueError(msg)
-    return "json" if text == "json" else "line"
+    return "json" if _is_first(text, "json", "line") else "line"

@@ -123,6 +123,7 @@ class Account:
             answer, _ = self._anonymous.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=nowhere)
         except (NotPublic, UpstreamUnavailable):  # the anonymous GET will say why
             return None
+        self._telemetry.upstream_status(answer.status)
         if answer.status == TOO_MANY_REQUESTS:
             raise meaning(answer, what)
         if answer.status != OK:
@@ -139,6 +140,7 @@ class Account:
         client = RegistryClient(self._transport, tokens, self._limits)
         target = f"/v2/{repository.path}/manifests/{digest}"
         answer, _ = client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=nowhere)  # 1, 2
+        self._telemetry.upstream_status(answer.status)
         if answer.status != OK:
             answer.discard(self._limits)
             return None

@@ -92,6 +92,7 @@ def test_the_bundle_alone_imports(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     environment = {
         "PATH": os.environ["PATH"],
+        "TLOGISTRY_LOG_FORMAT": "line",
         "TLOGISTRY_IDENTITIES": json.dumps([{"email": "signer@example.com", "issuer": "https://accounts.google.com"}]),
     }
     program = (

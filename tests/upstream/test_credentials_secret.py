@@ -185,7 +185,7 @@ def _python(code: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={**keep, "TLOGISTRY_IDENTITIES": who, **settings},
+        env={**keep, "TLOGISTRY_IDENTITIES": who, "TLOGISTRY_LOG_FORMAT": "line", **settings},
         capture_output=True,
         text=True,
         timeout=120,
