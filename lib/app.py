@@ -6,9 +6,11 @@ forks the worker afterwards (gcp-facts 4.6).
 
 from __future__ import annotations
 
+import contextvars
 import errno
 import re
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 import flask
@@ -68,7 +70,8 @@ class App:
         store = TimedStore(_store(config), telemetry)
         log = RekorSearch(trust, verifier, telemetry, enabled=config.log_search)
         identity = OnFirstUse(lambda: _identity(config))
-        signer = OnFirstUse(lambda: _signer(trust, identity.get(), verifier, runtime, telemetry))
+        self._warm = False
+        self._signer = signer = OnFirstUse(lambda: _signer(trust, identity.get(), verifier, runtime, telemetry))
         self.recorder = Recorder(
             store=store,
             log=TimedLog(log, telemetry),
@@ -134,7 +137,15 @@ class App:
                 self._telemetry.log("CRITICAL", "internal error", stack=traceback.format_exc(), path=request.path[:300])
                 answer = wire.internal()
             self._log(request, tag, answer, gathered)
+            self._warm_up()
             return _flask(answer, request, self._telemetry)
+
+    def _warm_up(self) -> None:
+        """After its first answer an instance imports what its first sighting will need; racing for this costs nothing."""
+        if not self._warm:
+            self._warm = True
+            with suppress(RuntimeError):  # no thread to be had: then the first sighting waits for it
+                self._runtime.start("warm-up", self._signer.make)
 
     def unknown_path(self) -> flask.Response:
         """404 for what the framework does not hand to `handle`."""
@@ -262,6 +273,7 @@ class _Body:
     def __init__(self, chunks: Iterator[bytes], telemetry: Telemetry) -> None:
         self._chunks = chunks
         self._telemetry = telemetry
+        self._context = contextvars.copy_context()  # read after `handle`, it still belongs to the request
 
     def __iter__(self) -> _Body:
         return self
@@ -270,7 +282,7 @@ class _Body:
         try:
             return next(self._chunks)
         except TlogistryError as failure:
-            self._telemetry.log("WARNING", "stream broken off", reason=str(failure))
+            self._context.run(self._telemetry.log, "WARNING", "stream broken off", reason=str(failure))
             raise ConnectionResetError(errno.ECONNRESET, "the upstream's stream broke off") from failure
 
     def close(self) -> None:

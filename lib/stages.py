@@ -78,6 +78,10 @@ class OnFirstUse(Generic[T_co]):
         self._made: T_co | None = None
         self._lock = threading.Lock()
 
+    def make(self) -> None:
+        """Make it now, if it is not made. Raises what `make` raises."""
+        self.get()
+
     def get(self) -> T_co:
         """It. Raises what `make` raises."""
         if self._made is None:
@@ -94,6 +98,10 @@ class TimedSigner:
         """Hand everything on to `signer`."""
         self._signer = signer
         self._telemetry = telemetry
+
+    def prepare(self, deadline: Deadline) -> None:
+        """See Signer. Not timed: it runs beside the search."""
+        self._signer.get().prepare(deadline)
 
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         """See Signer."""

@@ -63,9 +63,7 @@ class FirestoreEmulator:
     def start(self) -> None:
         """Empty, and where it was before, if it was killed."""
         listen = (f"--host={self.url.host}", f"--port={self.url.port}")
-        self._process = Process(
-            ["java", "-Xmx1g", "-Duser.language=en", "-cp", JAR, MAIN, "start", *listen], self._log
-        )
+        self._process = Process(["java", "-Xmx1g", "-Duser.language=en", "-cp", JAR, MAIN, "start", *listen], self._log)
         try:
             self._process.wait_until(lambda: requests.get(str(self.url), timeout=5).text == "Ok\n", START_S)
         except StartFailed:

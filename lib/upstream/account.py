@@ -123,7 +123,6 @@ class Account:
             answer, _ = self._anonymous.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=nowhere)
         except (NotPublic, UpstreamUnavailable):  # the anonymous GET will say why
             return None
-        self._telemetry.upstream_status(answer.status)
         if answer.status == TOO_MANY_REQUESTS:
             raise meaning(answer, what)
         if answer.status != OK:
@@ -137,10 +136,9 @@ class Account:
         self, site: Site, repository: Repository, digest: Digest, credential: Credential, deadline: Deadline
     ) -> Manifest | None:
         tokens = _AccountTokens(self._tokens, credential, self._keyring, self._realms, self._say_withheld)
-        client = RegistryClient(self._transport, tokens, self._limits)
+        client = RegistryClient(self._transport, tokens, self._telemetry, self._limits)
         target = f"/v2/{repository.path}/manifests/{digest}"
         answer, _ = client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=nowhere)  # 1, 2
-        self._telemetry.upstream_status(answer.status)
         if answer.status != OK:
             answer.discard(self._limits)
             return None

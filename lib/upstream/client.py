@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lib.config import BaseUrl
     from lib.deadline import Deadline
+    from lib.telemetry import Telemetry
     from lib.upstream.answer import Answer
     from lib.upstream.guard import Guard
     from lib.upstream.limits import Limits
@@ -67,10 +68,11 @@ def nowhere(_: Url) -> bool:
 class RegistryClient:
     """What `Registries` asks through. Safe from any thread."""
 
-    def __init__(self, transport: Transport, tokens: TokenSource, limits: Limits) -> None:
+    def __init__(self, transport: Transport, tokens: TokenSource, telemetry: Telemetry, limits: Limits) -> None:
         """All shared by all registries. Whose tokens they are makes the client anonymous, or not (`account.py`)."""
         self._transport = transport
         self._tokens = tokens
+        self._telemetry = telemetry
         self._limits = limits
 
     def ask(  # noqa: PLR0913 - one request
@@ -103,11 +105,11 @@ class RegistryClient:
     ) -> Answer:
         match = RESOURCE.fullmatch(url.path)
         if match is None:  # storage, or a page: no place for a token of ours
-            return self._transport.call(method, url, headers, site.guard, deadline)
+            return self._call(site, method, url, headers, deadline)
         whose = Audience(site.registry, url.origin, match[1])
         token = self._tokens.held(whose)
         sent = {**headers, "Authorization": f"Bearer {token}"} if token is not None else headers
-        answer = self._transport.call(method, url, sent, site.guard, deadline)
+        answer = self._call(site, method, url, sent, deadline)
         if answer.status != UNAUTHORIZED:
             return answer
         answer.discard(self._limits)
@@ -117,11 +119,15 @@ class RegistryClient:
             msg = f"{authority(url.origin)} does not serve {whose.repository} without an account"
             raise NotPublic(msg)
         token = self._tokens.fetch(whose, challenge, site.guard, deadline)
-        answer = self._transport.call(
-            method, url, {**headers, "Authorization": f"Bearer {token}"}, site.guard, deadline
-        )
+        answer = self._call(site, method, url, {**headers, "Authorization": f"Bearer {token}"}, deadline)
         if answer.status in REFUSALS:
             self._tokens.forget(whose)
+        return answer
+
+    def _call(self, site: Site, method: Method, url: Url, headers: Mapping[str, str], deadline: Deadline) -> Answer:
+        """One call; its status is the registry's last, whatever comes of it."""
+        answer = self._transport.call(method, url, headers, site.guard, deadline)
+        self._telemetry.upstream_status(answer.status)
         return answer
 
     def _challenge(self, site: Site, url: Url, answer: Answer, deadline: Deadline) -> Challenge | None:

@@ -73,7 +73,7 @@ class Registries:
         self._limits = limits
         self._calls = Bulkhead(limits.calls, limits.waiting, limits.stall_s)
         self._transport = Transport(Lookups(resolver, limits), clock, limits)
-        self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), limits)
+        self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), telemetry, limits)
         self._blobs = Blobs(self._client, Bulkhead(limits.streams, limits.waiting), limits)
         self._account: Account | None = None
         if secret is not None:
@@ -86,7 +86,6 @@ class Registries:
         with self._calling(tag.repository, deadline) as (site, _):
             target = f"/v2/{tag.repository.path}/manifests/{tag.name}"
             answer, url = self._client.ask(site, "HEAD", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
-            self._telemetry.upstream_status(answer.status)
             if refuses_head(answer.status):
                 return NO_HINT
             if answer.status != OK:
@@ -115,7 +114,6 @@ class Registries:
                     return by_account
             target = f"/v2/{repository.path}/manifests/{name}"
             answer, url = self._client.ask(site, "GET", target, ACCEPT_MANIFESTS, deadline, follow=anywhere)
-            self._telemetry.upstream_status(answer.status)
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tests.bench.latency import DELAY_MS, FIRST_FRESH, FIRST_HELD, FLOOR, FRESH_TURNS, GET, HEAD, Row, percentile
+from tests.bench.latency import (
+    DELAY_MS,
+    FIRST_FRESH,
+    FIRST_HELD,
+    FLOOR,
+    FRESH_TURNS,
+    GET,
+    HEAD,
+    WARM_S,
+    Row,
+    percentile,
+)
 from tests.bench.load import CLIENTS, PULLS, REQUESTS, Cost, Memory
 
 if TYPE_CHECKING:
@@ -165,8 +176,8 @@ registry in processes of their own on loopback, without TLS. Direct and proxied 
 same client. A first sighting has no direct counterpart: beside it stands the sum of its own calls, made one after the other
 by a client of their own (manifest, search and append; for a new instance also identity token and certificate), without any
 verification. `copy` is the readable copy, which goes out beside the append. The metadata server is on an instance's own host,
-so its answers are not delayed. A new instance's first sighting is the first thing that it does at all; {FRESH_TURNS} of them
-were started, one after the other.
+so its answers are not delayed. A new instance's first sighting is asked for {WARM_S:g} s after the instance has answered
+`/livez`, and nothing else; {FRESH_TURNS} of them were started, one after the other.
 
 {tables(results)}
 
