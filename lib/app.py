@@ -1,7 +1,7 @@
 """The composition root: `Config` to `App`, the only place that names every concrete class; dispatch, and the net under it.
 
 Nothing here opens a connection or starts a thread before the first request: gunicorn imports this in its master process and
-forks the worker afterwards (gcp-facts 4.6).
+forks the worker afterwards.
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ class _Body:
 def _flask(answer: Response, request: flask.Request, telemetry: Telemetry) -> flask.Response:
     """To the framework's response, with exactly our headers.
 
-    functions-framework reads the whole request body before it sends an answer, unless that is a stream (gcp-facts 10): so
+    functions-framework reads the whole request body before it sends an answer, unless that is a stream: so
     whoever sends a body gets a stream, and an unwanted upload ends when the connection does.
     """
     body: bytes | Iterator[bytes] = answer.body if isinstance(answer.body, bytes) else _Body(answer.body, telemetry)

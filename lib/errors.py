@@ -43,7 +43,7 @@ class NameInvalid(InputInvalid):
 
 
 class TagSyntaxInvalid(InputInvalid):
-    """Not a tag by the grammar. No registry can have it, so the wire says 404 (conformance suite, registry-facts 1.10)."""
+    """Not a tag by the grammar. No registry can have it, so the wire says 404 (conformance suite)."""
 
 
 class DigestInvalid(InputInvalid):

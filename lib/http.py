@@ -1,7 +1,7 @@
 """The HTTP session for Google's and Sigstore's services: requests, made safe in one place.
 
 requests, google-auth and sigstore-python put no time-out, no cap and no rule on redirects on these calls, and let `~/.netrc`
-and proxy variables in (sigstore-facts 3.5, gcp-facts 10). The hosts are the deployer's choice, not a stranger's, so there is
+and proxy variables in. The hosts are the deployer's choice, not a stranger's, so there is
 no address guard here; that is `lib/upstream/transport.py`. Not here either: a limit on the lookup of a name, which is the
 system resolver's.
 """

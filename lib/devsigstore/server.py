@@ -205,7 +205,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # unbuffered writes cost 40 ms each through delayed ACKs (gcp-facts 10)
+    wbufsize = -1  # unbuffered writes cost 40 ms each through delayed ACKs
     disable_nagle_algorithm = True
     timeout = IDLE_S
 

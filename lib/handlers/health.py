@@ -4,7 +4,7 @@
 
 503 if the store or the identity fails: then no tag can be answered, or none recorded. The log alone is not enough for that:
 recorded tags do not need it. What is said is up to KEPT_S old and looked up by one request at a time, so that asking often
-costs nobody anything. Not `/healthz`, which Google's front end keeps for itself (gcp-facts 0).
+costs nobody anything. Not `/healthz`, which Google's front end keeps for itself.
 """
 
 from __future__ import annotations

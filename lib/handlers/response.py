@@ -1,7 +1,7 @@
 """From values to the wire: the one place where a verdict, a manifest or an error becomes status, headers and body.
 
-Errors are always `{"errors": [one]}` as application/json with a code of the distribution-spec, or TAG_INVALID and UNAVAILABLE
-(registry-facts 1.9, 2.8). 403 and not 400 for a moved tag: containerd and newer Docker show the message only then.
+Errors are always `{"errors": [one]}` as application/json with a code of the distribution-spec, or TAG_INVALID and UNAVAILABLE.
+403 and not 400 for a moved tag: containerd and newer Docker show the message only then.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who signs: the ambient identity token of the service account, from the metadata server.
 
-Through google-auth's `fetch_id_token`, not through sigstore's ambient detection, which silently finds nothing on Cloud Run
-(sigstore-facts 3.6). The token is a secret: it goes to Fulcio and nowhere else, no log line and no error holds it.
+Through google-auth's `fetch_id_token`, not through sigstore's ambient detection, which silently finds nothing on Cloud Run.
+The token is a secret: it goes to Fulcio and nowhere else, no log line and no error holds it.
 """
 
 from __future__ import annotations

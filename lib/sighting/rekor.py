@@ -1,6 +1,6 @@
 """Searching Rekor v1 for what we have said about a tag: what an index that anyone can write to proves, and what not.
 
-The index is best effort and unordered, and anyone can put entries under a tag's key (sigstore-facts 1.2, 1.5). So each
+The index is best effort and unordered, and anyone can put entries under a tag's key. So each
 answer is sorted into
 
     forgeable   kind, shape, certificate, SCT, identity, issuer, more than one signature: skipped

@@ -119,7 +119,7 @@ class Submitter(RekorClient):
 
 
 def _readable_copy(envelope: Envelope, certificate: Certificate) -> EntryRequestBody:
-    """The same envelope as an intoto 0.0.2 entry, whose payload Rekor v1 keeps (sigstore-facts 10).
+    """The same envelope as an intoto 0.0.2 entry, whose payload Rekor v1 keeps.
 
     Payload and signature are base64 of the text that is base64 in the DSSE JSON.
     """

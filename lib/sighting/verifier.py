@@ -10,7 +10,7 @@
  4. the payload type is in-toto's (a genuine envelope of another type passes step 3);
  5. the payload is byte for byte the statement of (tag, digest);
  6. a Rekor v1 entry carries its signed entry timestamp, and a v2 entry a verified timestamp: index and time are taken only
-    from what is signed (sigstore-facts 11.9);
+    from what is signed;
  7. that time lies inside the validity windows of the CA and of the log's key (sigstore-python does not check the end).
 
 Third-party parsing raises many things; all of it becomes RecordInvalid here, and only here.

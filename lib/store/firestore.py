@@ -7,7 +7,7 @@ document, for a missing database, and for a path that some front end does not kn
 Created by `documents.createDocument`, the REST form whose precondition `currentDocument.exists=false` cannot be left out. It
 never replaces, and needs the permission datastore.entities.create only; `documents.patch`, the other one, needs .update and
 replaces when its parameter is lost. A create whose answer was lost is sent again; ALREADY_EXISTS then reads the winner.
-Never a transaction, where losers wait for locks (gcp-facts 2.3).
+Never a transaction, where losers wait for locks.
 
 Firestore reads are strongly consistent, and a create that was answered is durable. Not here: the documents (`document.py`),
 HTTP (`rest.py`), who we are (`access.py`), and projects by number, for which Firestore says that there is no database.

@@ -1,7 +1,7 @@
 """What is asked with an account: only what an anonymous client was shown, so that a private image is never served.
 
 An account is there to raise a rate limit. Docker Hub counts an anonymous client's GETs of manifests by its address, which
-on a cloud is many people's; HEADs are not counted (registry-facts 3.4). So:
+on a cloud is many people's; HEADs are not counted. So:
 
  1. Only the GET of a manifest is ever made with an account. HEADs, blobs (the URL of a redirect to storage may speak for the
     account), and all that is redirected are anonymous.

@@ -51,7 +51,7 @@ class Site:
 
 
 def in_registry(url: Url) -> bool:
-    """Whether a URL is part of a registry's API, where a client of ours could not authenticate (registry-facts 3.5)."""
+    """Whether a URL is part of a registry's API, where a client of ours could not authenticate."""
     return url.path.startswith(API)
 
 

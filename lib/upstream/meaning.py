@@ -3,7 +3,7 @@
     404         NotFound                  401, 403    NotPublic (the token, if it wanted one, did not help)
     429         RateLimited               the rest    UpstreamUnavailable, naming host and status
 
-Nothing of an error's body is read for its meaning, or repeated (registry-facts 5, "reflection").
+Nothing of an error's body is read for its meaning, or repeated.
 """
 
 from __future__ import annotations
@@ -47,5 +47,5 @@ def claimed_digest(answer: Answer) -> Digest | None:
 
 
 def refuses_head(status: int) -> bool:
-    """Some registries answer a HEAD with 401, 403 or 405 where a GET works (registry-facts 3.3, 3.5)."""
+    """Some registries answer a HEAD with 401, 403 or 405 where a GET works."""
     return status == NOT_IMPLEMENTED or (status in range(400, 500) and status not in {NOT_FOUND, TOO_MANY_REQUESTS})

@@ -152,7 +152,7 @@ class Tokens:
 def scope(offered: str | None, repository: str) -> str:
     """The challenge's scope if it asks exactly for pulling this repository, else our own words for that.
 
-    Some registries put a placeholder or another repository's name there, or ask for push (registry-facts 3.1).
+    Some registries put a placeholder or another repository's name there, or ask for push.
     """
     ours = f"repository:{repository}:pull"
     if offered is not None and re.fullmatch(
