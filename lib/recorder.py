@@ -33,7 +33,7 @@ import contextvars
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -298,11 +298,6 @@ class Recorder:
                 assert_never(found)
         record, ours = self._put(tag, record, generation)  # e
         return record.sighting, made and ours
-
-    def prepare(self, deadline: Deadline) -> None:
-        """Let the signer get its certificate while the upstream and the search answer: none needs the other."""
-        with suppress(RuntimeError):  # no thread to be had: then it gets it when it signs
-            self._runtime.start("prepare", lambda: self._signer.prepare(deadline))
 
     def _poll(self, deadline: Deadline, tag: Tag) -> Sighting | None:
         """Wait a little for whoever made the claim; None if nothing came."""

@@ -99,10 +99,6 @@ class TimedSigner:
         self._signer = signer
         self._telemetry = telemetry
 
-    def prepare(self, deadline: Deadline) -> None:
-        """See Signer. Not timed: it runs beside the search."""
-        self._signer.get().prepare(deadline)
-
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         """See Signer."""
         with self._telemetry.stage("sign"):

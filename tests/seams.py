@@ -199,9 +199,6 @@ class FrozenSigner:
     def __init__(self, signer: Signer, gate: Gate) -> None:
         self._signer, self._gate = signer, gate
 
-    def prepare(self, deadline: Deadline) -> None:
-        self._signer.prepare(deadline)
-
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         self._gate.pass_()
         return self._signer.sign(tag, digest, before_append, deadline)

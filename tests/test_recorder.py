@@ -427,9 +427,6 @@ class ReplacingSigner:
     def __init__(self, parts: Parts) -> None:
         self._signer, self._trust = parts.signer, parts.trust
 
-    def prepare(self, deadline: Deadline) -> None:
-        self._signer.prepare(deadline)
-
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         record = self._signer.sign(tag, digest, before_append, deadline)
         assert self._trust.refresh().generation == 2
@@ -476,7 +473,7 @@ class Crowd:
         self.requests = [
             Asked(self.recorder, Tag.parse(f"crowd:{number}"), OLD, runtime.deadline(50)) for number in range(WAITING)
         ]
-        eventually(lambda: runtime.names.count("lead") == WAITING)
+        eventually(lambda: len(runtime.names) == WAITING)
 
     def leave(self) -> list[object]:
         self._log.open.set()
@@ -488,7 +485,7 @@ def test_a_full_waiting_room_refuses_at_once_and_starts_nothing(crowded: Crowd) 
         with pytest.raises(Overloaded):
             crowded.recorder.observe(Tag.parse(f"late:{number}"), OLD, seconds(50))
         assert crowded.parts.store.claim(Tag.parse(f"late:{number}")) is None
-    assert crowded.runtime.names.count("lead") == WAITING
+    assert len(crowded.runtime.names) == WAITING
     assert [type(outcome) for outcome in crowded.leave()] == [LogUnavailable] * WAITING
     with pytest.raises(LogUnavailable):  # the places are free again
         crowded.recorder.observe(TAG, OLD, seconds(50))

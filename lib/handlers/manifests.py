@@ -89,8 +89,6 @@ class Manifests:
             answer = self._by_hint(tag, known, head=head, deadline=deadline)
             if answer is not None:
                 return answer
-        else:
-            self._recorder.prepare(deadline)
         manifest = self._upstream.manifest(tag.repository, tag, deadline)
         verdict = self._recorder.observe(tag, manifest.digest, deadline)
         match verdict:

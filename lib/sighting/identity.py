@@ -10,7 +10,6 @@ import base64
 import json
 from typing import TYPE_CHECKING
 
-import google.auth.compute_engine  # noqa: F401 - fetch_id_token would import it while a pull waits
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2.id_token import fetch_id_token

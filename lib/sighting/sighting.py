@@ -86,9 +86,6 @@ class TransparencyLog(Protocol):
 class Signer(Protocol):
     """Signs a statement keylessly and appends it to the log. Never retries an append: the caller leads afresh."""
 
-    def prepare(self, deadline: Deadline) -> None:
-        """Get ready to sign, signing nothing. Never raises Unavailable: `sign` tries again, and says what is wrong."""
-
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         """The verified record of "tag pointed to digest".
 

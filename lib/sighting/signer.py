@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -31,7 +30,7 @@ from sigstore.oidc import ExpiredIdentity, IdentityToken
 from sigstore.sign import Signer as SigstoreSigner
 from sigstore.sign import SigningContext
 
-from lib.errors import DeadlineExceeded, LogUnavailable, RecordInvalid, SignerUnavailable, Unavailable
+from lib.errors import DeadlineExceeded, LogUnavailable, RecordInvalid, SignerUnavailable
 from lib.http import BoundedSession
 from lib.sighting.sighting import Bundle, Record
 from lib.sighting.statement import statement
@@ -201,12 +200,6 @@ class KeylessSigner:
         self._rekor = BoundedSession(APPEND_TOTAL_S, ANSWER_MAX_BYTES)
         self._lock = threading.Lock()
         self._held: _Held | None = None
-
-    def prepare(self, deadline: Deadline) -> None:
-        """See `lib.sighting.sighting.Signer`: a certificate in hand, unless another thread is fetching one."""
-        if not self._lock.locked():
-            with suppress(Unavailable):
-                self._certificate(deadline)
 
     def sign(self, tag: Tag, digest: Digest, before_append: Callable[[], None], deadline: Deadline) -> Record:
         """See `lib.sighting.sighting.Signer`."""
