@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from lib.deadline import Deadline
     from lib.oci.digest import Digest
     from lib.oci.manifest import Manifest
+    from lib.oci.query import Page, Pairs
     from lib.oci.reference import Repository, Tag
     from lib.sighting.sighting import Bundle, Found, NothingFound, NotSearchable, Record, Signer, TransparencyLog
     from lib.store.store import RecordStore
     from lib.telemetry import Telemetry
-    from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, Upstream
+    from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, ReferrersPage, TagsPage, Upstream
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -138,3 +139,15 @@ class TimedUpstream:
             return self._upstream.blob(
                 repository, digest, head=head, range_=range_, if_range=if_range, deadline=deadline
             )
+
+    def tags(self, repository: Repository, page: Page, deadline: Deadline) -> TagsPage:
+        """See Upstream."""
+        with self._telemetry.stage("upstream"):
+            return self._upstream.tags(repository, page, deadline)
+
+    def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None, more: Pairs, deadline: Deadline
+    ) -> ReferrersPage:
+        """See Upstream."""
+        with self._telemetry.stage("upstream"):
+            return self._upstream.referrers(repository, digest, artifact_type, more, deadline)

@@ -8,11 +8,13 @@ GET, because Docker, containerd and BuildKit resolve by HEAD. A tag that is reco
         anything else                                   fall through: the bytes decide
     everything else:                                GET upstream, hash, observe
 
-Not here: the algorithm of the record (`lib/recorder.py`).
+A manifest by digest that we hold costs the upstream nothing, for as long as it showed it to us lately. Not here: the
+algorithm of the record (`lib/recorder.py`).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -22,6 +24,8 @@ from lib.oci.digest import Digest
 from lib.recorder import Moved, Same
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lib.deadline import Deadline
     from lib.oci.manifest import Manifest
     from lib.oci.reference import Repository, Tag
@@ -30,35 +34,41 @@ if TYPE_CHECKING:
     from lib.upstream.upstream import Upstream
 
 HELD_BYTES = 16 * 1024 * 1024  # manifests kept in memory, by repository and digest; most are under 10 KiB
+SHOWN_S = 300.0  # how long a repository may have turned private before a digest of it is no longer served
 
 
 class HeldManifests:
-    """Manifests that we fetched and hashed, kept for answers about the same repository. Bounded, oldest out first."""
+    """Manifests that we fetched and hashed, kept for answers about the same repository. Bounded, oldest out first.
+
+    Each with when the upstream last showed it to us, or said that a tag points to it, in monotonic seconds.
+    """
 
     def __init__(self, max_bytes: int = HELD_BYTES) -> None:
         """`max_bytes` bounds the sum of the contents."""
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._held: OrderedDict[tuple[Repository, Digest], Manifest] = OrderedDict()
+        self._held: OrderedDict[tuple[Repository, Digest], tuple[Manifest, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, repository: Repository, digest: Digest) -> Manifest | None:
-        """The manifest, if it is held for this very repository: another one's must not leak."""
+    def get(self, repository: Repository, digest: Digest, since: float = -math.inf) -> Manifest | None:
+        """The manifest, if it is held for this very repository, because another one's must not leak, and was shown `since`."""
         with self._lock:
-            manifest = self._held.get((repository, digest))
-            if manifest is not None:
-                self._held.move_to_end((repository, digest))
+            manifest, shown = self._held.get((repository, digest), (None, 0.0))
+            if manifest is None or shown < since:
+                return None
+            self._held.move_to_end((repository, digest))
             return manifest
 
-    def put(self, repository: Repository, manifest: Manifest) -> None:
+    def put(self, repository: Repository, manifest: Manifest, now: float) -> None:
         """Keep it, at the cost of the oldest."""
         with self._lock:
             key = (repository, manifest.digest)
             if key not in self._held:
-                self._held[key] = manifest
                 self._bytes += len(manifest.content)
+            self._held[key] = manifest, now
+            self._held.move_to_end(key)
             while self._bytes > self._max_bytes:
-                _, dropped = self._held.popitem(last=False)
+                _, (dropped, _) = self._held.popitem(last=False)
                 self._bytes -= len(dropped.content)
 
 
@@ -71,31 +81,52 @@ class Manifests:
         self._recorder = recorder
         self._held = HeldManifests()
 
-    def handle(
-        self, repository: Repository, reference: Tag | Digest, *, head: bool, host: str, deadline: Deadline
+    def handle(  # noqa: PLR0913 - the request's parts
+        self,
+        repository: Repository,
+        reference: Tag | Digest,
+        *,
+        head: bool,
+        host: str,
+        deadline: Deadline,
+        admit: Callable[[Tag], None] | None = None,
     ) -> Response:
-        """`host` is how the client addressed us, for the command in a refusal. Raises TlogistryError."""
+        """`host` is how the client addressed us, for the command in a refusal.
+
+        `admit` is asked before a tag is recorded, once the upstream has served it, and may raise. Raises TlogistryError.
+        """
         if isinstance(reference, Digest):
-            manifest = self._upstream.manifest(repository, reference, deadline)
-            return _answer(manifest, {"Cache-Control": IMMUTABLE})
+            return self._by_digest(repository, reference, deadline)
         if reference.moves_by_design:
             manifest = self._upstream.manifest(repository, reference, deadline)
             return _answer(manifest, {"Cache-Control": NO_STORE}, verdict="passed through")
-        return self._by_tag(reference, head=head, host=host, deadline=deadline)
+        return self._by_tag(
+            reference, head=head, host=host, deadline=deadline, admit=(lambda: admit(reference)) if admit else None
+        )
 
-    def _by_tag(self, tag: Tag, *, head: bool, host: str, deadline: Deadline) -> Response:
+    def _by_digest(self, repository: Repository, digest: Digest, deadline: Deadline) -> Response:
+        now = deadline.clock()
+        manifest = self._held.get(repository, digest, since=now - SHOWN_S)
+        if manifest is None:
+            manifest = self._upstream.manifest(repository, digest, deadline)
+            self._held.put(repository, manifest, now)
+        return _answer(manifest, {"Cache-Control": IMMUTABLE})
+
+    def _by_tag(
+        self, tag: Tag, *, head: bool, host: str, deadline: Deadline, admit: Callable[[], None] | None
+    ) -> Response:
         known = self._recorder.recall(tag)
         if known is not None:
             answer = self._by_hint(tag, known, head=head, deadline=deadline)
             if answer is not None:
                 return answer
         manifest = self._upstream.manifest(tag.repository, tag, deadline)
-        verdict = self._recorder.observe(tag, manifest.digest, deadline)
+        verdict = self._recorder.observe(tag, manifest.digest, deadline, admit)
         match verdict:
             case Moved():
                 return moved(verdict, host)
             case Same(sighting, first_seen):
-                self._held.put(tag.repository, manifest)
+                self._held.put(tag.repository, manifest, deadline.clock())
                 headers = {**sighting_headers(sighting, first_seen=first_seen), "Cache-Control": NO_STORE}
                 return _answer(manifest, headers, verdict="first seen" if first_seen else "same")
 
@@ -109,6 +140,7 @@ class Manifests:
             return None
         headers = {**sighting_headers(known, first_seen=False), "Cache-Control": NO_STORE}
         if held is not None:
+            self._held.put(tag.repository, held, deadline.clock())
             return _answer(held, headers, verdict="same")
         if hint.media_type is None or hint.length is None:
             return None

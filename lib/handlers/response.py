@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 from lib.errors import (
     DigestInvalid,
     InputInvalid,
+    Loop,
+    ManifestInvalid,
     NameInvalid,
+    NoReferrers,
     NotFound,
     NotPublic,
+    ParameterInvalid,
     PathInvalid,
     RateLimited,
     TagSyntaxInvalid,
     TlogistryError,
+    TooManyNew,
     Unavailable,
 )
 from lib.oci import error as oci_error
@@ -38,6 +43,7 @@ JSON = "application/json"
 ALLOWED = "GET, HEAD"
 IMMUTABLE = "public, max-age=31536000, immutable"  # contents by digest never change
 NO_STORE = "no-store"  # a verdict is for this request alone
+WAIT_S = 60  # where a registry asks us to wait and does not say how long: nothing shorter would help
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,10 @@ def sighting_headers(sighting: Sighting, *, first_seen: bool) -> dict[str, str]:
     }
     if first_seen:
         headers["Tlog-First-Seen"] = "true"
+        headers["Warning"] = (
+            f'299 - "first time that {sighting.tag.familiar} was asked for: what it points to was recorded '
+            f'in the transparency log at index {sighting.log_index}"'
+        )
     return headers
 
 
@@ -106,7 +116,7 @@ def _name(tag: Tag) -> str:
     return tag.familiar.rpartition(":")[0]
 
 
-def error(failure: TlogistryError) -> Response:  # noqa: PLR0911 - one row of the table each
+def error(failure: TlogistryError) -> Response:  # noqa: C901, PLR0911, PLR0912 - one row of the table each
     """The wire form of every error that is raised on purpose. `docs/request-handling.md` has the table."""
     text = str(failure)
     match failure:
@@ -116,15 +126,27 @@ def error(failure: TlogistryError) -> Response:  # noqa: PLR0911 - one row of th
             return _refusal(404, Code.MANIFEST_UNKNOWN, text)
         case DigestInvalid():
             return _refusal(400, Code.DIGEST_INVALID, text)
+        case ParameterInvalid():
+            return _refusal(400, Code.UNSUPPORTED, text)
         case PathInvalid() | InputInvalid():
             return _refusal(404, Code.NAME_UNKNOWN, text)
         case NotPublic():
             return _refusal(404, Code.NAME_UNKNOWN, text, verdict="not public")
         case NotFound():
             return _refusal(404, Code.MANIFEST_UNKNOWN, text, verdict="not found")
+        case ManifestInvalid():
+            return _refusal(400, Code.MANIFEST_INVALID, text, verdict="no manifest", reason=text)
+        case NoReferrers():
+            return no_referrers(failure)
         case RateLimited():
-            wait = {"Retry-After": str(failure.retry_after)} if failure.retry_after is not None else {}
+            after = failure.retry_after if failure.retry_after is not None else WAIT_S
+            wait = {"Retry-After": str(after), **failure.limits}
             return _refusal(429, Code.TOOMANYREQUESTS, text, headers=wait, verdict="rate limited")
+        case TooManyNew():
+            wait = {"Retry-After": str(failure.retry_after)}
+            return _refusal(429, Code.TOOMANYREQUESTS, text, headers=wait, verdict="too many new", reason=text)
+        case Loop():
+            return _refusal(508, Code.UNSUPPORTED, text, verdict="refused", reason=text)
         case Unavailable():
             wait = {"Retry-After": str(failure.retry_after)}
             return _refusal(503, Code.UNAVAILABLE, text, headers=wait, verdict="could not tell", reason=text)
@@ -135,6 +157,12 @@ def error(failure: TlogistryError) -> Response:  # noqa: PLR0911 - one row of th
 def unknown_blob(failure: NotFound) -> Response:
     """404 for a blob."""
     return _refusal(404, Code.BLOB_UNKNOWN, str(failure))
+
+
+def no_referrers(failure: NoReferrers) -> Response:
+    """The registry's own 4xx, because clients look at the fall-back tag for some of them. NAME_UNKNOWN stops them."""
+    known = {400: Code.UNSUPPORTED, 404: Code.NAME_UNKNOWN if failure.name_unknown else Code.MANIFEST_UNKNOWN}
+    return _refusal(failure.status, known.get(failure.status, Code.UNSUPPORTED), str(failure))
 
 
 def internal() -> Response:

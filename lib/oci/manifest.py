@@ -2,8 +2,9 @@
 
     {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [ … ]}
 
-Anything that is not exactly that, a 200 outage page for instance, is never compared or recorded. The bytes are kept as
-they came: a manifest that is written again has another digest. Not here: what the manifest refers to.
+Anything that is not exactly that is never compared or recorded: neither what is no manifest at all, a 200 outage page for
+instance (could not tell), nor a manifest that can be read in two ways or is of a kind that is not served (a definite answer).
+The bytes are kept as they came: a manifest that is written again has another digest. Not here: what the manifest refers to.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lib.errors import ManifestInvalid
+from lib.errors import ManifestInvalid, NoManifest
 from lib.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -41,13 +42,16 @@ class Manifest:
     def parse(cls, content: bytes, content_type: str | None, algorithm: Algorithm = "sha256") -> Manifest:
         """`content_type` is the answer's header; the body's own `mediaType` goes before it, and both must agree.
 
-        Raises ManifestInvalid.
+        Raises ManifestInvalid; NoManifest if it does not even claim to be one.
         """
         if len(content) > MAX_BYTES:
             msg = f"the manifest is longer than {MAX_BYTES} bytes"
             raise ManifestInvalid(msg)
         document = _object(content)
-        version = document.get("schemaVersion")
+        if "schemaVersion" not in document:
+            msg = "not a manifest: there is no schemaVersion"
+            raise NoManifest(msg)
+        version = document["schemaVersion"]
         if type(version) is not int or version != 2:  # noqa: PLR2004 - the spec's own number; True and 2.0 are not it
             msg = "not a manifest: schemaVersion is not 2"
             raise ManifestInvalid(msg)
@@ -80,12 +84,12 @@ def _media_type(document: dict[str, object], content_type: str | None) -> str:
 
 
 def _object(content: bytes) -> dict[str, object]:
-    """Strict JSON: two parsers must not see two documents."""
+    """Strict JSON: two parsers must not see two documents. Raises ManifestInvalid, NoManifest."""
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         if len({key for key, _ in items}) != len(items):
-            msg = "a key is there twice"
-            raise ValueError(msg)
+            msg = "not a manifest: a key is there twice"
+            raise ManifestInvalid(msg)
         return dict(items)
 
     def constant(name: str) -> object:
@@ -96,8 +100,8 @@ def _object(content: bytes) -> dict[str, object]:
         document = json.loads(content.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
         msg = "not a manifest: not JSON"
-        raise ManifestInvalid(msg) from error
+        raise NoManifest(msg) from error
     if not isinstance(document, dict):
         msg = "not a manifest: not a JSON object"
-        raise ManifestInvalid(msg)
+        raise NoManifest(msg)
     return document

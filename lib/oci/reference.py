@@ -60,13 +60,14 @@ def canonical_registry(text: str) -> str:
         raise NameInvalid(msg)
     if port not in {"", "443"}:
         return f"{host}:{port}"
-    if not _is_host(host):
+    if not is_host(host):
         msg = "not a registry host name: without a dot it needs a port"
         raise NameInvalid(msg)
     return HUB if host in HUB_ALIASES else host
 
 
-def _is_host(component: str) -> bool:
+def is_host(component: str) -> bool:
+    """Whether a name's first component is a registry host (Docker's rule)."""
     return "." in component or ":" in component or component.lower() == "localhost"
 
 
@@ -84,10 +85,14 @@ class Repository:
             msg = "the repository name is too long"
             raise NameInvalid(msg)
         first, slash, rest = text.partition("/")
-        if slash and _is_host(first):
-            registry, path = canonical_registry(first), rest
-        else:
-            registry, path = HUB, text
+        return cls.of(canonical_registry(first), rest) if slash and is_host(first) else cls.of(HUB, text)
+
+    @classmethod
+    def of(cls, registry: str, path: str) -> Repository:
+        """`registry` is canonical; `path` is all that follows it. Raises NameInvalid."""
+        if len(path) > TEXT_MAX:
+            msg = "the repository name is too long"
+            raise NameInvalid(msg)
         if PATH.fullmatch(path) is None:
             msg = "not a repository name: lower-case letters, digits and single separators are allowed"
             raise NameInvalid(msg)
@@ -106,7 +111,7 @@ class Repository:
         short = self.path.removeprefix(OFFICIAL)
         if "/" in short:
             short = self.path  # library/a/b is not a/b
-        return f"{HUB}/{short}" if "/" in short and _is_host(short.partition("/")[0]) else short
+        return f"{HUB}/{short}" if "/" in short and is_host(short.partition("/")[0]) else short
 
     def __str__(self) -> str:
         """The canonical form, with the registry."""

@@ -183,8 +183,8 @@ class _AccountTokens:
     def held(self, whose: Audience) -> str | None:
         return self._tokens.held(self._of(whose))
 
-    def forget(self, whose: Audience) -> None:
-        self._tokens.forget(self._of(whose))
+    def forget(self, whose: Audience, token: str) -> None:
+        self._tokens.forget(self._of(whose), token)
 
     def fetch(self, whose: Audience, challenge: Challenge, guard: Guard, deadline: Deadline) -> str:
         """At most two attempts: the second only with another password, if the secret was rotated meanwhile."""

@@ -11,6 +11,9 @@ unicast:
 Our own, because `ipaddress.is_global` lets NAT64, 6to4 and site-local addresses through and changes with the Python
 version. An IPv6 form that embeds an IPv4 address is refused as a form: what is inside is not judged.
 
+A public address may still be this very machine: `of_this_machine` asks the kernel. One that a router or load balancer in front
+of us translates is not known here; for those there are `TLOGISTRY_OWN_HOSTS` and `Via`.
+
 Out of scope: a translator with a prefix of its own (RFC 6052, 2.2), or a router that leads a public address to
 something private. No table can know those; they are the network's to close.
 """
@@ -58,6 +61,7 @@ SPECIAL_V4 = tuple(
         "240.0.0.0/4",  # reserved, and 255.255.255.255 (RFC 1112, RFC 8190)
     )
 )
+DISCARD = 9  # a port, as a datagram socket needs one to be connected
 GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 # Outside of it, and so refused: ::/128 unspecified, ::1/128 loopback, ::/96 IPv4-compatible, ::ffff:0:0/96 IPv4-mapped,
 # ::ffff:0:0:0/96 IPv4-translated, 64:ff9b::/96 and 64:ff9b:1::/48 NAT64, 100::/64 discard-only, 100:0:0:1::/64 dummy,
@@ -81,6 +85,20 @@ def public(address: Address) -> bool:
     if address.scope_id is not None:
         return False
     return address in GLOBAL_UNICAST_V6 and not any(address in block for block in SPECIAL_V6)
+
+
+def of_this_machine(address: Address) -> bool:
+    """Whether a connection to this address would end here: the kernel reaches its own addresses from those very addresses.
+
+    Nothing is sent. What has no route is not ours.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((str(address), DISCARD))
+            return bool(ip_address(sock.getsockname()[0]) == address)
+    except OSError:
+        return False
 
 
 def system_resolver(host: str, port: int) -> list[str]:

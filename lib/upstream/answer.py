@@ -31,6 +31,10 @@ FIRST_FINAL = 200  # below are interim answers, which nobody asked for
 BODILESS = frozenset({204, 304})
 
 
+class TooLong(UpstreamUnavailable):
+    """The body is longer than it may be."""
+
+
 class Answer:
     """Status, headers, and a body that must be used once: by `read`, `chunks`, `stream`, `discard` or `close`."""
 
@@ -87,7 +91,7 @@ class Answer:
         return [value for value in self._response.headers.get_all(name, []) if PRINTABLE.fullmatch(value)]
 
     def read(self, max_bytes: int) -> bytes:
-        """The whole body. Raises UpstreamUnavailable if longer than `max_bytes` or cut short, DeadlineExceeded."""
+        """The whole body. Raises TooLong, UpstreamUnavailable if it is cut short, DeadlineExceeded."""
         content = bytearray()
         if self.length is not None and self.length > max_bytes:
             self.close()
@@ -169,8 +173,8 @@ class Answer:
             self._raw.ended = True
             done(keep and not self._source.peek(1))  # bytes beyond the end would be taken for the next answer
 
-    def _too_long(self, max_bytes: int) -> UpstreamUnavailable:
-        return UpstreamUnavailable(f"the answer of {self.host} is longer than {max_bytes} bytes")
+    def _too_long(self, max_bytes: int) -> TooLong:
+        return TooLong(f"the answer of {self.host} is longer than {max_bytes} bytes")
 
     def _cut_short(self) -> UpstreamUnavailable:
         return UpstreamUnavailable(f"the answer of {self.host} is malformed or was cut short")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lib.upstream.transport import Method, Transport
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-RESOURCE = re.compile(rf"/v2/({PATH.pattern})/(?:manifests|blobs)/[^/]+", re.ASCII)
+RESOURCE = re.compile(rf"/v2/({PATH.pattern})/(?:(?:manifests|blobs|referrers)/[^/]+|tags/list)", re.ASCII)
 API = "/v2/"
 ACCEPT_MANIFESTS = {"Accept": ACCEPT}
 UNAUTHORIZED = 401
@@ -113,15 +113,34 @@ class RegistryClient:
         if answer.status != UNAUTHORIZED:
             return answer
         answer.discard(self._limits)
-        self._tokens.forget(whose)
+        if token is not None:
+            self._tokens.forget(whose, token)
         challenge = self._challenge(site, url, answer, deadline)
         if challenge is None:
-            msg = f"{authority(url.origin)} does not serve {whose.repository} without an account"
+            msg = f"{authority(url.origin)} does not serve {whose.repository} without an account: not public, or not there"
             raise NotPublic(msg)
+        newer = self._tokens.held(whose)  # somebody else may have fetched one meanwhile
+        if newer is not None:
+            answer = self._with_token(site, method, url, headers, whose, newer, deadline)
+            if answer.status != UNAUTHORIZED:
+                return answer
+            answer.discard(self._limits)
         token = self._tokens.fetch(whose, challenge, site.guard, deadline)
+        return self._with_token(site, method, url, headers, whose, token, deadline)
+
+    def _with_token(  # noqa: PLR0913, PLR0917 - one request
+        self,
+        site: Site,
+        method: Method,
+        url: Url,
+        headers: Mapping[str, str],
+        whose: Audience,
+        token: str,
+        deadline: Deadline,
+    ) -> Answer:
         answer = self._call(site, method, url, {**headers, "Authorization": f"Bearer {token}"}, deadline)
         if answer.status in REFUSALS:
-            self._tokens.forget(whose)
+            self._tokens.forget(whose, token)
         return answer
 
     def _call(self, site: Site, method: Method, url: Url, headers: Mapping[str, str], deadline: Deadline) -> Answer:

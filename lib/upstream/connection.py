@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lib.errors import DeadlineExceeded, UpstreamUnavailable
-from lib.upstream.addresses import Address, Lookups, public
+from lib.upstream.addresses import Address, Lookups, of_this_machine, public
 from lib.upstream.guard import Refused
 from lib.upstream.url import authority
 
@@ -152,8 +152,9 @@ class TimedReader(io.RawIOBase):
 class Dialer:
     """Makes connections: one lookup, every address checked, the connection to exactly one of those."""
 
-    def __init__(self, lookups: Lookups, limits: Limits) -> None:
-        """`lookups` holds the resolver."""
+    def __init__(self, lookups: Lookups, limits: Limits, ours: Callable[[Address], bool] = of_this_machine) -> None:
+        """`lookups` holds the resolver; `ours` says whether an address is this machine's."""
+        self._ours = ours
         self._lookups = lookups
         self._limits = limits
         self._tls: ssl.SSLContext | None = None
@@ -164,7 +165,7 @@ class Dialer:
         deadline.check(f"connecting to {authority(origin)}")
         addresses = self._lookups.addresses(origin.host, origin.port, deadline)
         if not vouched:
-            _all_public(origin, addresses)
+            self._all_public(origin, addresses)
         sock = self._connect(origin, addresses, deadline)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -180,6 +181,14 @@ class Dialer:
             sock.close()
             raise self._failed(origin, deadline, _why(error)) from error
         return Connection(sock, origin, vouched=vouched)
+
+    def _all_public(self, origin: BaseUrl, addresses: tuple[Address, ...]) -> None:
+        """One private address is enough: which one a connection would take is the name server's choice, not ours."""
+        for address in addresses:
+            if not public(address):
+                raise Refused(origin, "its name leads to an address that is not public")
+            if self._ours(address):
+                raise Refused(origin, "its name leads back to this machine")
 
     def _connect(self, origin: BaseUrl, addresses: tuple[Address, ...], deadline: Deadline) -> socket.socket:
         last: OSError | None = None
@@ -213,13 +222,6 @@ class Dialer:
                 context.set_alpn_protocols(["http/1.1"])
                 self._tls = context
             return self._tls
-
-
-def _all_public(origin: BaseUrl, addresses: tuple[Address, ...]) -> None:
-    """One private address is enough: which one a connection would take is the name server's choice, not ours."""
-    for address in addresses:
-        if not public(address):
-            raise Refused(origin, "its name leads to an address that is not public")
 
 
 def _why(error: Exception | None) -> str:

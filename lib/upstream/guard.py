@@ -2,9 +2,10 @@
 
     https, port 443, a DNS name of the public tree (no address in any spelling), and every address of the name public
 
-or exactly the scheme, host and port that the deployer mapped. A mapping speaks for mapped registries only: a stranger's
-registry cannot send us to somebody's mirror on a private network. The addresses are checked where the connection is
-made (`connection.py`), on the very addresses connected to; this module is about what a URL says.
+or exactly the scheme, host and port that the deployer mapped; and never what the deployer denies, or our own names. A mapping
+speaks for mapped registries only: a stranger's registry cannot send us to somebody's mirror on a private network. The
+addresses are checked where the connection is made (`connection.py`), on the very addresses connected to; this module is about
+what a URL says.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lib.errors import UpstreamUnavailable
+from lib.errors import NameInvalid, UpstreamUnavailable
+from lib.oci.reference import HUB, HUB_ALIASES
 from lib.upstream.url import authority
 
 if TYPE_CHECKING:
-    from lib.config import BaseUrl
+    from lib.config import BaseUrl, RegistryPattern
 
 HTTPS_PORT = 443
 # A name with at least one dot whose last label is a top-level domain: letters only, or punycode. "1.2.3.4", "127.1",
@@ -40,10 +42,50 @@ class Refused(UpstreamUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
+class Hosts:
+    """What the deployer says about hosts, mapped or not.
+
+    own     our own names: no registry, no token service, no place to be redirected to
+    deny    the same for these, which wins over `allow`
+    allow   the registries that a client may name; None: all. Not asked of token services and redirects, whose names are
+            the registry's business and change without notice
+    """
+
+    own: frozenset[str] = frozenset()
+    allow: tuple[RegistryPattern, ...] | None = None
+    deny: tuple[RegistryPattern, ...] = ()
+
+    def check_registry(self, registry: str) -> None:
+        """Raise NameInvalid unless a client may name this registry."""
+        reason = self._refused(registry)
+        if reason is None and self.allow is not None and not any(one.matches(registry) for one in self.allow):
+            reason = "the operator does not allow it"
+        if reason is not None:
+            msg = f"{registry} is not served here: {reason}"
+            raise NameInvalid(msg)
+
+    def check_origin(self, origin: BaseUrl) -> None:
+        """Raise Refused if the host is ours or denied. Docker Hub goes by several names."""
+        name = authority(origin).removesuffix(f":{HTTPS_PORT}")
+        for one in (name, HUB) if name in HUB_ALIASES else (name,):
+            reason = self._refused(one)
+            if reason is not None:
+                raise Refused(origin, reason)
+
+    def _refused(self, name: str) -> str | None:
+        if name in self.own:
+            return "it is this service itself"
+        if any(one.matches(name) for one in self.deny):
+            return "the operator denies it"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Guard:
     """What one registry's requests may reach. `mapped` are the origins that the deployer vouches for."""
 
     mapped: frozenset[BaseUrl]
+    hosts: Hosts = Hosts()
 
     def vouched(self, origin: BaseUrl) -> bool:
         """Whether the deployer mapped exactly this scheme, host and port."""
@@ -51,6 +93,7 @@ class Guard:
 
     def check(self, origin: BaseUrl) -> None:
         """Raise Refused unless the origin may be asked."""
+        self.hosts.check_origin(origin)
         if origin in self.mapped:
             return
         if origin.scheme != "https":

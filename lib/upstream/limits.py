@@ -15,6 +15,7 @@ class Limits:
     read_s: float = 10.0  # between two bytes; ghcr.io was seen to take more than 10 s only under load
     head_bytes: int = 64 * 1024  # status line and headers; http.client itself would take 6.5 MB
     token_bytes: int = 64 * 1024  # as go-containerregistry
+    tags_bytes: int = 8 * 1024 * 1024  # one page of tags; gcr.io sends more about each tag than its name
     drain_s: float = 0.25  # to finish an unwanted body, so that its connection can be kept
     drain_bytes: int = 64 * 1024
     stream_grace_s: float = 30.0  # a stream may make us wait this long in all, and then must have been worth it:
@@ -30,4 +31,9 @@ class Limits:
     lookups: int = 64  # at once; getaddrinfo cannot be interrupted, so abandoned ones count, too
     lookups_per_name: int = 4  # a stranger's silent name server must not take them all with one name
     tokens: int = 1024  # held; one is at most 16 KiB
+    followers: int = 64  # requests that may wait for another one's answer, for each thing asked
+    follow_s: float = 3.0  # and how long, before they ask for themselves: as `stall_s`
+    absent: int = 1024  # negative answers kept
+    absent_s: float = 3.0  # and how long: enough for a client's retries, too short for a person to notice
+    headless_s: float = 300.0  # how long a registry whose HEAD is no help is not asked by HEAD
     token_chars: int = 16 * 1024  # what fits into a header of common servers

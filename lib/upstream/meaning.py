@@ -21,6 +21,8 @@ OK = 200
 NOT_FOUND = 404
 TOO_MANY_REQUESTS = 429
 NOT_IMPLEMENTED = 501
+# Docker Hub's, on the answers to GET and HEAD alike
+LIMITS = ("RateLimit-Limit", "RateLimit-Remaining", "Docker-RateLimit-Source")
 
 
 def meaning(answer: Answer, what: str) -> TlogistryError:
@@ -29,11 +31,17 @@ def meaning(answer: Answer, what: str) -> TlogistryError:
         case 404:
             return NotFound(f"{answer.host} does not have {what}")
         case 401 | 403:
-            return NotPublic(f"{answer.host} does not serve {what} without an account, or does not have it")
+            return NotPublic(f"{answer.host} does not serve {what} without an account: not public, or not there")
         case 429:
-            return RateLimited(f"{answer.host} asks to wait", retry_after(answer))
+            return rate_limited(answer, f"{answer.host} asks to wait")
         case _:
             return UpstreamUnavailable(f"{answer.host} answered {answer.status} for {what}")
+
+
+def rate_limited(answer: Answer, message: str) -> RateLimited:
+    """A 429 with what its headers say."""
+    limits = {name: value for name in LIMITS if (value := answer.header(name)) is not None}
+    return RateLimited(message, retry_after(answer), limits)
 
 
 def claimed_digest(answer: Answer) -> Digest | None:

@@ -13,29 +13,32 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lib.config import BaseUrl
-from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, UpstreamUnavailable
+from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, NoManifest, UpstreamUnavailable
 from lib.oci.digest import Digest
 from lib.oci.manifest import MAX_BYTES, MEDIA_TYPES, Manifest, essence
 from lib.oci.reference import HUB
 from lib.upstream.account import Account
 from lib.upstream.addresses import Lookups, system_resolver
+from lib.upstream.answer import TooLong
 from lib.upstream.blob import Blobs
 from lib.upstream.bulkhead import Bulkhead
 from lib.upstream.client import ACCEPT_MANIFESTS, RegistryClient, Site, anywhere
 from lib.upstream.credentials import Realms
-from lib.upstream.guard import HTTPS_PORT, Guard, Refused
+from lib.upstream.guard import HTTPS_PORT, Guard, Hosts, Refused
 from lib.upstream.keyring import Keyring
 from lib.upstream.limits import Limits
+from lib.upstream.lists import Lists
 from lib.upstream.meaning import OK, claimed_digest, meaning, refuses_head
 from lib.upstream.token import Tokens
 from lib.upstream.transport import Transport
-from lib.upstream.upstream import BlobRedirect, BlobStream, Hint, Upstream
+from lib.upstream.upstream import NO_HINT, BlobRedirect, BlobStream, Hint, ReferrersPage, TagsPage, Upstream
 from lib.upstream.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lib.deadline import Deadline
+    from lib.oci.query import Page, Pairs
     from lib.oci.reference import Repository, Tag
     from lib.telemetry import Telemetry
     from lib.upstream.addresses import Resolver
@@ -45,7 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["BlobRedirect", "BlobStream", "Hint", "Registries", "Upstream"]
 
 HUB_HOST = "registry-1.docker.io"
-NO_HINT = Hint(None, None, None)
 
 
 class Registries:
@@ -60,21 +62,25 @@ class Registries:
         limits: Limits | None = None,
         *,
         secret: Secret | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
         """`mapping` is the deployer's, from canonical registry names; `clock` is monotonic, in seconds.
 
-        `secret` holds accounts at registries; None: everything is asked anonymously.
+        `secret` holds accounts at registries; None: everything is asked anonymously. `hosts` is what the deployer says
+        about names; None: nothing.
         """
         limits = limits if limits is not None else Limits()
         self._mapping = dict(mapping)
-        self._mapped = Guard(frozenset(self._mapping.values()))
-        self._stranger = Guard(frozenset())
+        self._hosts = hosts if hosts is not None else Hosts()
+        self._mapped = Guard(frozenset(self._mapping.values()), self._hosts)
+        self._stranger = Guard(frozenset(), self._hosts)
         self._telemetry = telemetry
         self._limits = limits
         self._calls = Bulkhead(limits.calls, limits.waiting, limits.stall_s)
         self._transport = Transport(Lookups(resolver, limits), clock, limits)
         self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), telemetry, limits)
         self._blobs = Blobs(self._client, Bulkhead(limits.streams, limits.waiting), limits)
+        self._lists = Lists(self._client, limits)
         self._account: Account | None = None
         if secret is not None:
             realms = Realms(self._mapping)
@@ -117,12 +123,16 @@ class Registries:
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)
-            content = answer.read(MAX_BYTES)
+            try:
+                content = answer.read(MAX_BYTES)
+            except TooLong as error:
+                msg = f"{answer.host} answered 200 for {what}: the manifest is longer than {MAX_BYTES} bytes"
+                raise ManifestInvalid(msg) from error
         try:
             manifest = Manifest.parse(content, answer.header("Content-Type"), algorithm)
-        except ManifestInvalid as error:
+        except (ManifestInvalid, NoManifest) as error:
             msg = f"{answer.host} answered 200 for {what}: {error}"
-            raise ManifestInvalid(msg) from error
+            raise type(error)(msg) from error
         self._compare_header(what, answer.header("Docker-Content-Digest"), manifest)
         if isinstance(reference, Digest) and manifest.digest != reference:
             self._telemetry.log(
@@ -152,6 +162,20 @@ class Registries:
                 site, repository, digest, range_=range_, if_range=if_range, place=place, deadline=deadline
             )
 
+    def tags(self, repository: Repository, page: Page, deadline: Deadline) -> TagsPage:
+        """See Upstream."""
+        with self._calling(repository, deadline) as (site, _):
+            return self._lists.tags(site, repository, page, deadline)
+
+    def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None, more: Pairs, deadline: Deadline
+    ) -> ReferrersPage:
+        """See Upstream."""
+        with self._calling(repository, deadline) as (site, _):
+            return self._lists.referrers(
+                site, repository, digest, artifact_type=artifact_type, more=more, deadline=deadline
+            )
+
     def close(self) -> None:
         """Close the connections that are kept."""
         self._transport.close()
@@ -159,6 +183,7 @@ class Registries:
     @contextmanager
     def _calling(self, repository: Repository, deadline: Deadline) -> Iterator[tuple[Site, Place]]:
         """A place at the upstream; what the guard says about the host that the client named is the client's mistake."""
+        self._hosts.check_registry(repository.registry)
         site = self._site(repository.registry)
         try:
             site.guard.check(site.base)

@@ -18,8 +18,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from lib.errors import NotPublic, RateLimited, UpstreamUnavailable
-from lib.upstream.retry_after import retry_after
+from lib.errors import NotPublic, UpstreamUnavailable
+from lib.upstream.flight import Flights
+from lib.upstream.meaning import rate_limited
 from lib.upstream.url import Url, authority
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LIFE_S = 60  # "expires_in": at least 60 where it is not said (distribution "Token Authentication")
 MAX_LIFE_S = 3600
-EARLY = 0.2  # the share of a life that is given away, so that no token expires on its way
+EARLY = 0.1  # the share of a life that is given away, so that no token expires on its way
 EARLY_MAX_S = 10.0
 TOKEN = re.compile(r"[!-~]+", re.ASCII)  # what may stand in a header
 
@@ -57,8 +58,8 @@ class TokenSource(Protocol):
         """The token, if there is one that has not expired."""
         ...
 
-    def forget(self, whose: Audience) -> None:
-        """The origin did not take it."""
+    def forget(self, whose: Audience, token: str) -> None:
+        """The origin did not take this one."""
         ...
 
     def fetch(self, whose: Audience, challenge: Challenge, guard: Guard, deadline: Deadline) -> str:
@@ -73,7 +74,7 @@ class _Grant:
 
 
 class Tokens:
-    """Tokens by whose they are. Bounded; safe from any thread. Two threads may fetch one token: only a call more."""
+    """Tokens by whose they are. Bounded; safe from any thread. Threads that want one token make one call for it."""
 
     def __init__(self, transport: Transport, clock: Callable[[], float], limits: Limits) -> None:
         """`clock` is monotonic, in seconds."""
@@ -82,6 +83,7 @@ class Tokens:
         self._limits = limits
         self._lock = threading.Lock()
         self._grants: OrderedDict[Audience, _Grant] = OrderedDict()
+        self._flights = Flights[str](limits)
 
     def held(self, whose: Audience) -> str | None:
         """The token, if there is one that has not expired."""
@@ -95,10 +97,12 @@ class Tokens:
             self._grants.move_to_end(whose)
             return grant.token
 
-    def forget(self, whose: Audience) -> None:
-        """The origin did not take it."""
+    def forget(self, whose: Audience, token: str) -> None:
+        """The origin did not take this one; a newer one, which somebody else fetched meanwhile, stays."""
         with self._lock:
-            self._grants.pop(whose, None)
+            grant = self._grants.get(whose)
+            if grant is not None and grant.token == token:
+                del self._grants[whose]
 
     def fetch(
         self,
@@ -113,6 +117,15 @@ class Tokens:
         Raises NotPublic, RateLimited, UpstreamUnavailable (Refused, if the guard does not allow the realm),
         DeadlineExceeded.
         """
+        return self._flights.share(
+            (whose, challenge, guard, authorization),
+            lambda: self._fetch(whose, challenge, guard, deadline, authorization),
+            deadline,
+        )
+
+    def _fetch(
+        self, whose: Audience, challenge: Challenge, guard: Guard, deadline: Deadline, authorization: str | None
+    ) -> str:
         try:
             url = Url.parse(challenge.realm)
         except ValueError as error:
@@ -130,11 +143,10 @@ class Tokens:
             host = authority(url.origin)
             if answer.status in {401, 403}:
                 whom = "anonymous token" if authorization is None else "token to our account"
-                msg = f"{host} gives no {whom} for {whose.repository}"
+                msg = f"{host} gives no {whom} for {whose.repository}: not public, or not there"
                 raise NotPublic(msg)
             if answer.status == 429:  # noqa: PLR2004 - HTTP's own number
-                msg = f"the token service {host} asks to wait"
-                raise RateLimited(msg, retry_after(answer))
+                raise rate_limited(answer, f"the token service {host} asks to wait")
             msg = f"the token service {host} answered {answer.status}"
             raise UpstreamUnavailable(msg)
         token, life_s = _parse(answer.read(self._limits.token_bytes), authority(url.origin), self._limits.token_chars)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lib.deadline import Deadline
     from lib.oci.digest import Digest
     from lib.oci.manifest import Manifest
+    from lib.oci.query import Page, Pairs
     from lib.oci.reference import Repository, Tag
 
 
@@ -28,6 +29,9 @@ class Hint:
     digest: Digest | None
     media_type: str | None
     length: int | None
+
+
+NO_HINT = Hint(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,23 @@ class BlobStream:
         self.content.close()
 
 
+@dataclass(frozen=True, slots=True)
+class TagsPage:
+    """Tags in the registry's order, and the parameters of the next page, None if this is the last."""
+
+    tags: tuple[str, ...]
+    following: Pairs | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    """An OCI index as it came, the filters that the registry says it applied, and the parameters of the next page."""
+
+    content: bytes
+    filters: str | None
+    following: Pairs | None
+
+
 class Upstream(Protocol):
     """The registries, by their canonical names. Safe from any thread; no content is cached.
 
@@ -97,7 +118,7 @@ class Upstream(Protocol):
         ...
 
     def manifest(self, repository: Repository, reference: Tag | Digest, deadline: Deadline) -> Manifest:
-        """Fetch a manifest. Raises ManifestInvalid; UpstreamUnavailable if the bytes are not those of a Digest."""
+        """Fetch a manifest. Raises ManifestInvalid, NoManifest; UpstreamUnavailable if the bytes are not those of a Digest."""
         ...
 
     def blob(  # noqa: PLR0913 - the request's parts
@@ -111,4 +132,14 @@ class Upstream(Protocol):
         deadline: Deadline,
     ) -> BlobRedirect | BlobStream:
         """Find a blob. The deadline holds until the stream starts; from then on it only has to keep moving."""
+        ...
+
+    def tags(self, repository: Repository, page: Page, deadline: Deadline) -> TagsPage:
+        """List a page of tags."""
+        ...
+
+    def referrers(
+        self, repository: Repository, digest: Digest, artifact_type: str | None, more: Pairs, deadline: Deadline
+    ) -> ReferrersPage:
+        """List what refers to a manifest. Raises NoReferrers if the registry has no such list."""
         ...

@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.errors import DigestInvalid, InputInvalid, NameInvalid, PathInvalid, TagSyntaxInvalid
+from lib.errors import DigestInvalid, InputInvalid, NameInvalid, ParameterInvalid, PathInvalid, TagSyntaxInvalid
 from lib.oci.digest import Digest
-from lib.oci.endpoint import TARGET_MAX, Blob, Endpoint, Livez, Manifest, Ping, SightingRecord, parse
+from lib.oci.endpoint import (
+    TARGET_MAX,
+    Blob,
+    Endpoint,
+    Livez,
+    Manifest,
+    Ping,
+    Referrers,
+    SightingRecord,
+    TagsList,
+    parse,
+)
+from lib.oci.query import NO_QUERY, Page, Query
 from lib.oci.reference import Repository, Tag
 from tests.strategies import digests, repositories, tags
 
@@ -25,7 +37,7 @@ def ask(target: str) -> Endpoint:
     origin = path.lower().startswith(("http://", "https://"))
     path = "/" + path.split("/", 3)[3] if origin and path.count("/") > 2 else path
     merged = "/" + path.lstrip("/") if path.startswith("/") else path
-    return parse(target, unquote(merged, errors="replace"), query)
+    return parse(target, unquote(merged, errors="replace"), Query.parse(query))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +102,6 @@ def test_endpoints(target: str, endpoint: Endpoint) -> None:
         "/v2/foo/bar/baz",
         "/v2/_catalog",
         "/v2/_oci/ext/discover",
-        "/v2/alpine/tags/list",
-        "/v2/alpine/tags/list?n=5",
-        f"/v2/alpine/referrers/{ONE}",
         "/v2/alpine/Manifests/3",
         "/v2/alpine/manifest/3",
         "/sightings",
@@ -257,30 +266,143 @@ def test_a_blob_has_no_tag(reference: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("target", "repository"),
     [
-        "ns=docker.io",
-        "ns=ghcr.io",
-        "ns=",
-        "ns",
-        "a=b&ns=ghcr.io",
-        "ns=ghcr.io&a=b",
-        "ns=a&ns=b",
-        "%6e%73=ghcr.io",
-        "%6Es=ghcr.io",
-        "n%73=ghcr.io",
-        "NS=ghcr.io",
-        "%4e%53=ghcr.io",
-        "+ns=ghcr.io",
-        "ns%20=ghcr.io",
-        "&&ns=ghcr.io",
-        "ns=localhost:5000",
+        ("/v2/library/alpine/manifests/1?ns=docker.io", ALPINE),
+        ("/v2/alpine/manifests/1?ns=docker.io", ALPINE),
+        ("/v2/alpine/manifests/1?a=b&ns=registry-1.docker.io", ALPINE),
+        ("/v2/docker.io/library/alpine/manifests/1?ns=docker.io", ALPINE),
+        ("/v2/index.docker.io/alpine/manifests/1?ns=docker.io", ALPINE),
+        ("/v2/distroless/static/manifests/1?ns=ghcr.io", Repository("ghcr.io", "distroless/static")),
+        ("/v2/static/manifests/1?ns=GHCR.io.", Repository("ghcr.io", "static")),
+        ("/v2/static/manifests/1?ns=ghcr.io%3A443", Repository("ghcr.io", "static")),
+        ("/v2/ghcr.io/static/manifests/1?ns=ghcr.io", Repository("ghcr.io", "static")),
+        ("/v2/r/ghcr.io/static/manifests/1?ns=ghcr.io", Repository("ghcr.io", "static")),
+        ("/v2/x/manifests/1?ns=localhost:5000", Repository("localhost:5000", "x")),
+        ("/v2/ghcr.io/manifests/1?ns=quay.io", Repository("quay.io", "ghcr.io")),  # one component is never a host
+        ("/v2/r/ghcr.io/distroless/static/manifests/1", Repository("ghcr.io", "distroless/static")),
+        ("/v2/r/docker.io/alpine/manifests/1", ALPINE),
+        ("/v2/r/localhost:5000/x/manifests/1", Repository("localhost:5000", "x")),
+        ("/v2/r/alpine/manifests/1", Repository("docker.io", "r/alpine")),
+        ("/v2/r/ghcr.io/manifests/1", Repository("docker.io", "r/ghcr.io")),
+        ("/v2/r/a/b/manifests/1", Repository("docker.io", "r/a/b")),
     ],
 )
-@pytest.mark.parametrize("path", ["/v2/", "/v2/alpine/manifests/3", f"/v2/alpine/blobs/{ONE}", "/sightings/alpine:3"])
-def test_a_namespace_is_refused_in_every_spelling(path: str, query: str) -> None:
-    with pytest.raises(NameInvalid, match="ns is not supported"):
+def test_a_mirrors_namespace_and_the_dotless_alias_do_not_change_which_repository_it_is(
+    target: str, repository: Repository
+) -> None:
+    assert ask(target) == Manifest(repository, Tag.of(repository, "1"))
+    blob = target.replace("/manifests/1", f"/blobs/{ONE}")
+    assert ask(blob) == Blob(repository, ONE)
+    name, _, query = target.removeprefix("/v2/").partition("/manifests/1")
+    assert ask(f"/sightings/{name}:1{query}") == SightingRecord(Tag.of(repository, "1"))
+    assert ask(f"/v2/{name}/tags/list{query}") == TagsList(
+        repository, name, Page(None, None, (("a", "b"),) if "a=b" in query else ())
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "ns=",
+        "ns",
+        "ns=a",
+        "ns=a&ns=b",
+        "ns=ghcr.io&ns=ghcr.io",
+        "NS=docker.io",
+        "Ns=docker.io",
+        "nS=docker.io",
+        "+ns=docker.io",
+        "ns%20=docker.io",
+        "%6e%73=https://docker.io",
+        "ns=docker.io/x",
+        "ns=docker.io%2fx",
+        "ns=docker.io%00",
+        "ns=127.1",
+        "ns=[::1]",
+        "ns=user@docker.io",
+        "ns=..",
+        "ns=" + "a" * 300 + ".io",
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v2/", "/v2/alpine/manifests/3.16.0", f"/v2/alpine/blobs/{ONE}", "/v2/alpine/tags/list"]
+)
+def test_a_namespace_that_is_no_registry_is_refused(path: str, query: str) -> None:
+    with pytest.raises(NameInvalid):
         ask(f"{path}?{query}")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v2/ghcr.io/static/manifests/1?ns=quay.io",
+        "/v2/quay.io/a/b/tags/list?ns=docker.io",
+        "/v2/r/ghcr.io/static/manifests/1?ns=docker.io",
+        "/v2/localhost/x/manifests/1?ns=docker.io",
+        "/sightings/ghcr.io/static:1?ns=docker.io",
+    ],
+)
+def test_a_path_and_a_namespace_that_name_two_registries_are_refused(target: str) -> None:
+    with pytest.raises(NameInvalid, match="another registry"):
+        ask(target)
+
+
+def test_our_own_name_is_no_namespace() -> None:
+    assert Query.parse("ns=mirror.example", ("mirror.example",)).namespace is None
+    assert Query.parse("ns=Mirror.Example:443", ("mirror.example",)).namespace is None
+    assert Query.parse("ns=ghcr.io", ("mirror.example",)).namespace == "ghcr.io"
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("", Page(None, None, ())),
+        ("n=0", Page(0, None, ())),
+        ("n=2&last=3.16.0", Page(2, "3.16.0", ())),
+        ("last=3.16.0", Page(None, "3.16.0", ())),
+        ("last=", Page(None, None, ())),
+        ("n=1000", Page(1000, None, ())),
+        ("n=1001", Page(1000, None, ())),
+        ("n=99999999999999999999999", Page(1000, None, ())),
+        (f"last={ONE}", Page(None, str(ONE), ())),
+        ("next_page=gAAAA%3D%3D&n=5&ns=docker.io", Page(5, None, (("next_page", "gAAAA=="),))),
+    ],
+)
+def test_pages_of_tags(query: str, page: Page) -> None:
+    assert ask(f"/v2/alpine/tags/list?{query}") == TagsList(ALPINE, "alpine", page)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "n=", "n=-1", "n=+1", "n=1.0", "n=01", "n=%D9%A1", "n=1e3", "n=abc", "n=1&n=2",
+        "last=a%2Fb", "last=.hidden", "last=a&last=b", "last=" + "a" * 129, "last=sha256%3Aabc", "last=%00",
+        "x%20y=1", "x=%0A", "x=" + "y" * 3000, "&".join(f"k{number}=1" for number in range(20)), "x=%ff",
+    ],
+)  # fmt: skip
+def test_parameters_that_no_registry_understands_are_refused(query: str) -> None:
+    with pytest.raises(ParameterInvalid):
+        ask(f"/v2/alpine/tags/list?{query}")
+
+
+def test_referrers() -> None:
+    target = f"/v2/ghcr.io/a/b/referrers/{ONE}"
+    repository = Repository("ghcr.io", "a/b")
+    assert ask(target) == Referrers(repository, "ghcr.io/a/b", ONE, None, ())
+    assert ask(f"{target}?artifactType=application%2Fspdx%2Bjson&nextToken=x") == Referrers(
+        repository, "ghcr.io/a/b", ONE, "application/spdx+json", (("nextToken", "x"),)
+    )
+    for wrong in (
+        "artifactType=spdx",
+        "artifactType=a/b/c",
+        "artifactType=a%20/b",
+        "artifactType=a/b&artifactType=a/c",
+    ):
+        with pytest.raises(ParameterInvalid):
+            ask(f"{target}?{wrong}")
+    with pytest.raises(DigestInvalid):
+        ask("/v2/ghcr.io/a/b/referrers/sha256:totallywrong")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +420,7 @@ def test_a_namespace_is_refused_in_every_spelling(path: str, query: str) -> None
 )
 def test_the_path_as_sent_and_the_path_as_decoded_must_be_one(target: str, path: str) -> None:
     with pytest.raises(PathInvalid):
-        parse(target, path, "")
+        parse(target, path, NO_QUERY)
 
 
 @given(repositories(), digests())

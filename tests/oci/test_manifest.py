@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.errors import ManifestInvalid
+from lib.errors import ManifestInvalid, NoManifest
 from lib.oci.digest import Digest
 from lib.oci.manifest import (
     ACCEPT,
@@ -110,7 +110,7 @@ def test_any_other_schema_version_is_refused(version: object) -> None:
 
 @pytest.mark.parametrize("written", [b"2.0", b"2e0", b"20E-1", b"02", b"+2", b"0x2", b"2_"])
 def test_two_has_one_spelling(written: bytes) -> None:
-    with pytest.raises(ManifestInvalid):
+    with pytest.raises((ManifestInvalid, NoManifest)):
         Manifest.parse(b'{"schemaVersion": ' + written + b', "manifests": []}', OCI_INDEX)
 
 
@@ -174,12 +174,10 @@ INSIDE = b'{"schemaVersion": 2, "manifests": [], "x": %s}'
         b'{"schemaVersion": 2, "manifests": []}{}',
         b'{"schemaVersion": 2, "manifests": [],}',
         b"{'schemaVersion': 2, 'manifests': []}",
-        b'{"schemaVersion": 2, "schemaVersion": 2, "manifests": []}',
-        b'{"schemaVersion": 1, "manifests": [], "schemaVersion": 2}',
-        b'{"schemaVersion": 2, "manifests": [], "m\\u0061nifests": []}',
+        b'{"manifests": []}',
+        b'{"errors": [{"code": "UNKNOWN"}]}',
         b'\xef\xbb\xbf{"schemaVersion": 2, "manifests": []}',
         '{"schemaVersion": 2, "manifests": []}'.encode("utf-16"),
-        INSIDE % b'{"a": 1, "a": 1}',
         INSIDE % b"NaN",
         INSIDE % b"Infinity",
         INSIDE % b"-Infinity",
@@ -196,7 +194,21 @@ INSIDE = b'{"schemaVersion": 2, "manifests": [], "x": %s}'
     ids=lambda content: f"{content[:56]!r} of {len(content)}",
 )
 def test_anything_but_one_strict_json_object_is_refused(content: bytes) -> None:
-    with pytest.raises(ManifestInvalid, match="not a manifest"):
+    with pytest.raises(NoManifest, match="not a manifest"):
+        Manifest.parse(content, OCI_INDEX)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"schemaVersion": 2, "schemaVersion": 2, "manifests": []}',
+        b'{"schemaVersion": 1, "manifests": [], "schemaVersion": 2}',
+        b'{"schemaVersion": 2, "manifests": [], "m\\u0061nifests": []}',
+        INSIDE % b'{"a": 1, "a": 1}',
+    ],
+)
+def test_a_document_that_two_parsers_may_read_as_two_is_refused(content: bytes) -> None:
+    with pytest.raises(ManifestInvalid, match="a key is there twice"):
         Manifest.parse(content, OCI_INDEX)
 
 
@@ -224,7 +236,7 @@ def test_the_digest_is_of_the_bytes_as_they_came(media_type: str, annotations: d
     st.binary(max_size=200) | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(text)
 )
 def test_nothing_else_than_a_refusal_comes_out_of_a_body_that_is_none(content: bytes) -> None:
-    with pytest.raises(ManifestInvalid):
+    with pytest.raises((ManifestInvalid, NoManifest)):
         Manifest.parse(content, OCI_INDEX)
 
 
