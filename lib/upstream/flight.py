@@ -65,6 +65,12 @@ class Flights(Generic[T]):
             raise flight.error.again()
         return call()
 
+    def waiting(self, key: Hashable) -> int:
+        """How many wait for the call with this key."""
+        with self._lock:
+            flight = self._flights.get(key)
+            return flight.followers if flight is not None else 0
+
     def _lead(self, key: Hashable, flight: _Flight[T], call: Callable[[], T]) -> T:
         try:
             answer = call()

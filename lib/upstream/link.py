@@ -29,7 +29,7 @@ TARGET = re.compile(r"[ \t,]*<([^<>]*)>", re.ASCII)
 def next_page(lines: Iterable[str]) -> Pairs | None:
     """The query of the next page, `ns` left out; None if the list ends here. Raises ValueError if a link cannot be read."""
     for line in lines:
-        for target, relations in _links(line):
+        for target, relations in list(_links(line)):  # all of it, before any of it is believed
             if "next" in relations:
                 return _query(target)
     return None

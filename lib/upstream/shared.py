@@ -2,7 +2,7 @@
 
     head, manifest      concurrent requests for one reference become one call (`flight.py`); tokens do so in `token.py`
     NotFound, NotPublic kept for `Limits.absent_s` seconds, save for tags that tools write just before they read them
-    no hint             a registry whose HEAD is refused or says no digest is not asked by HEAD for a while
+    no hint             where a HEAD says no digest and the GET after it works, the repository is not asked by HEAD for a while
 
 Rate limits are the reason: Docker Hub counts an address's pulls, and everybody behind this service has the same one. An answer
 that others are given may have been asked for a moment before they came. Not here: manifests that are kept (`lib/handlers/`).
@@ -47,14 +47,14 @@ class SharedUpstream:
     def head(self, tag: Tag, deadline: Deadline) -> Hint:
         """See Upstream."""
         self._absent.check(tag.repository, tag, deadline)
-        if self._headless.knows(tag.repository.registry, deadline):
+        if self._headless.knows(tag.repository, deadline):
             return NO_HINT
 
         def ask() -> Hint:
             with self._absent.noting(tag.repository, tag, deadline):
                 hint = self._upstream.head(tag, deadline)
             if hint.digest is None:
-                self._headless.add(tag.repository.registry, deadline)
+                self._headless.suspect(tag.repository)
             return hint
 
         return self._heads.share(tag, ask, deadline)
@@ -65,7 +65,9 @@ class SharedUpstream:
 
         def ask() -> Manifest:
             with self._absent.noting(repository, reference, deadline):
-                return self._upstream.manifest(repository, reference, deadline)
+                manifest = self._upstream.manifest(repository, reference, deadline)
+            self._headless.served(repository, deadline)
+            return manifest
 
         return self._manifests.share((repository, reference), ask, deadline)
 
@@ -128,23 +130,31 @@ class Absent:
 
 
 class Headless:
-    """Registries whose HEAD is no help, for some minutes. Bounded; safe from any thread."""
+    """Repositories whose HEAD is no help although a GET works, for some minutes. Bounded; safe from any thread.
+
+    A refused HEAD alone says nothing: registries answer so for what is not there, and for what is not public.
+    """
 
     def __init__(self, limits: Limits) -> None:
         """`limits` says how many, and how long."""
         self._limits = limits
         self._lock = threading.Lock()
-        self._until: OrderedDict[str, float] = OrderedDict()
+        self._until: OrderedDict[Repository, float] = OrderedDict()  # 0.0: only suspected
 
-    def knows(self, registry: str, deadline: Deadline) -> bool:
+    def knows(self, repository: Repository, deadline: Deadline) -> bool:
         """Whether a HEAD there was of no help lately."""
         with self._lock:
-            return deadline.clock() < self._until.get(registry, 0.0)
+            return deadline.clock() < self._until.get(repository, 0.0)
 
-    def add(self, registry: str, deadline: Deadline) -> None:
-        """It was not, now."""
+    def suspect(self, repository: Repository) -> None:
+        """A HEAD said no digest."""
         with self._lock:
-            self._until[registry] = deadline.clock() + self._limits.headless_s
-            self._until.move_to_end(registry)
+            self._until[repository] = 0.0
             while len(self._until) > self._limits.absent:
                 self._until.popitem(last=False)
+
+    def served(self, repository: Repository, deadline: Deadline) -> None:
+        """A GET there gave a manifest."""
+        with self._lock:
+            if self._until.get(repository) == 0.0:
+                self._until[repository] = deadline.clock() + self._limits.headless_s

@@ -11,6 +11,7 @@ from lib.errors import (
     DeadlineExceeded,
     ManifestInvalid,
     NameInvalid,
+    NoManifest,
     NotFound,
     NotPublic,
     Overloaded,
@@ -22,7 +23,7 @@ from lib.oci.manifest import OCI_INDEX
 from lib.oci.reference import Repository, Tag
 from lib.upstream.limits import Limits
 from lib.upstream.registry import Hint, Registries, Upstream
-from tests.fakes.registry import DigestHeader, FakeRegistry, Hang, Html, Redirect, Status, image
+from tests.fakes.registry import DigestHeader, EndlessBody, FakeRegistry, Hang, Html, Redirect, Status, image
 from tests.upstream.support import ALPINE, ALPINE_PATH, TYPE, asking, names, soon
 
 REPOSITORY = ALPINE.repository
@@ -214,13 +215,26 @@ def test_other_bytes_than_the_digest_asked_for_are_unavailable_and_logged() -> N
 
 NO_MANIFESTS = (
     Html(), Status(200, {"Content-Type": TYPE}), Status(200, {"Content-Type": TYPE}, b"{}"), Status(200, {}, b"null"),
-    Status(200, {"Content-Type": "application/json"}, b'{"errors": []}'), Status(200, {"Content-Type": OCI_INDEX}, image("a")),
+    Status(200, {"Content-Type": "application/json"}, b'{"errors": []}'),
+)  # fmt: skip
+INVALID = (
+    Status(200, {"Content-Type": OCI_INDEX}, image("a")),
     Status(200, {"Content-Type": TYPE}, b'{"schemaVersion": 1, "name": "x"}'),
+    EndlessBody("chunked"), EndlessBody("length"), EndlessBody("close"),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", NO_MANIFESTS, ids=lambda fault: ascii(fault)[:80])
 def test_a_200_that_is_no_manifest_is_named_with_its_host(fault: Html | Status) -> None:
+    with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
+        fake.fault("*", fault)
+        for reference in (ALPINE, Digest.parse(OTHER)):
+            with pytest.raises(NoManifest, match=r"^127\.0\.0\.1:\d+ answered 200 for alpine.*: "):
+                asked.registries.manifest(REPOSITORY, reference, soon())
+
+
+@pytest.mark.parametrize("fault", INVALID, ids=lambda fault: ascii(fault)[:80])
+def test_a_manifest_that_is_not_served_is_a_definite_answer(fault: EndlessBody | Status) -> None:
     with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
         fake.fault("*", fault)
         for reference in (ALPINE, Digest.parse(OTHER)):
