@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 HANDLING = (ROOT / "docs" / "request-handling.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "terraform").glob("*.md")])
-HEADER = re.compile(r"[A-Z][a-z]*(?:-[A-Z][a-z]+)+|ETag|Location|Allow")
+HEADER = re.compile(r"[A-Z][A-Za-z]*(?:-[A-Z][A-Za-z]+)+|ETag|Location|Allow|Link|Warning")
 OURS_TO_ANSWER = ("lib/handlers", "lib/app.py", "lib/oci/endpoint.py")
-NEVER_ANSWERED = {"If-Range", "Transfer-Encoding"}  # read from requests
+NEVER_ANSWERED = {"If-Range", "Transfer-Encoding", "X-Forwarded-For"}  # read from requests
 FOR_TESTS = {"TLOGISTRY_REQUIRE_E2E"}
 
 
@@ -119,18 +119,19 @@ def test_every_dependency_says_why_it_is_there_and_what_it_is_trusted_with() -> 
     for dependency in project["project"]["dependencies"]:
         assert re.search(rf'"{re.escape(dependency)}",\s+# \w+', text), dependency
         assert dependency.partition("[")[0].partition(">")[0] in trusted
-    for dependency in project["dependency-groups"]["dev"]:
+    for dependency in (name for group in project["dependency-groups"].values() for name in group):
         assert re.search(rf'"{re.escape(dependency)}",\s+# \w+', text), dependency
     assert len(trusted) == len(project["project"]["dependencies"])
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-audit.txt"])
 def test_pins_have_hashes_and_name_no_index(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
-    entries = re.split(r"\n(?=[a-z])", text.strip())
+    option, *entries = re.split(r"\n+(?=[a-z])", text.strip())
+    assert option == "--only-binary :all:", "nothing is built from source where this is installed"
     for entry in entries:
-        assert re.match(r"[a-z0-9-]+(\[[a-z]+\])?==\S+", entry), entry
+        assert re.match(r"[a-z0-9-]+(\[[a-z-]+\])?==\S+", entry), entry
         assert "--hash=sha256:" in entry
 
 
