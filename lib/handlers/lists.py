@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib.errors import NoReferrers
-from lib.handlers.response import NO_STORE, Response, json_response, no_referrers
+from lib.errors import NoReferrers, NotFound
+from lib.handlers.response import NO_STORE, Response, json_response, no_referrers, unknown_name
 from lib.oci import query
 from lib.oci.manifest import OCI_INDEX
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 def tags(upstream: Upstream, asked: TagsList, namespace: str | None, deadline: Deadline) -> Response:
     """200 with a page of tags. Raises TlogistryError."""
-    page = upstream.tags(asked.repository, asked.page, deadline)
+    try:
+        page = upstream.tags(asked.repository, asked.page, deadline)
+    except NotFound as missing:
+        return unknown_name(missing)
     path = f"/v2/{asked.name}/tags/list"
     headers = {"Cache-Control": NO_STORE, **_link(path, page.following, namespace)}
     return json_response(200, {"name": asked.name, "tags": list(page.tags)}, headers)

@@ -4,7 +4,7 @@ Neither is ever compared or recorded. What a registry sends is parsed, and of a 
 index of referrers is handed on as it came, because clients may have its digest. Pages are the registry's own: its `Link`
 becomes the parameters of the next request, whatever they mean to it.
 
-A registry that ignores `n` and `last` is made to keep them: its list, in its own order, is cut here.
+A registry that sends everything at once whatever it is asked for (distribution before 3) has its list sorted and cut here.
 """
 
 from __future__ import annotations
@@ -135,8 +135,13 @@ def _tags(content: bytes, host: str) -> list[str]:
 
 def _cut(tags: list[str], page: Page, following: Pairs | None) -> TagsPage:
     """What the client asked for, from a registry that may have sent more than that."""
-    if page.last in tags:  # `last` is exclusive, so this one was ignored
-        tags = tags[tags.index(page.last) + 1 :]
+    last = page.last if page.last in tags else None  # it is exclusive, so a registry that sends it ignores it
+    if following is None and (
+        page.last is None or last is not None
+    ):  # everything; distribution 2 does not even sort it
+        tags = sorted(tag for tag in tags if last is None or tag > last)
+    elif last is not None:
+        tags = tags[tags.index(last) + 1 :]
     if page.n is not None and len(tags) > page.n:
         tags = tags[: page.n]
         following = (("n", str(page.n)), ("last", tags[-1]))
