@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lib.config import BaseUrl
-from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, NoManifest, UpstreamUnavailable
+from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, NoManifest, Unavailable, UpstreamUnavailable
 from lib.oci.digest import Digest
 from lib.oci.manifest import MAX_BYTES, MEDIA_TYPES, Manifest, essence
 from lib.oci.reference import HUB
@@ -194,6 +194,12 @@ class Registries:
                 raise
             msg = f"{repository.registry} is not a public registry: {error.reason}"
             raise NameInvalid(msg) from error
+        except Unavailable as error:
+            if site.registry in str(error):
+                raise
+            named = error.again()  # the client knows the registry by this name, and not by where it is
+            named.args = (f"{site.registry}: {error}",)
+            raise named from error
 
     def _site(self, registry: str) -> Site:
         base = self._mapping.get(registry)

@@ -229,7 +229,7 @@ def test_a_200_that_is_no_manifest_is_named_with_its_host(fault: Html | Status) 
     with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
         fake.fault("*", fault)
         for reference in (ALPINE, Digest.parse(OTHER)):
-            with pytest.raises(NoManifest, match=r"^127\.0\.0\.1:\d+ answered 200 for alpine.*: "):
+            with pytest.raises(NoManifest, match=r"^docker\.io: 127\.0\.0\.1:\d+ answered 200 for alpine.*: "):
                 asked.registries.manifest(REPOSITORY, reference, soon())
 
 
