@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lib.config import BaseUrl
-from lib.errors import DigestInvalid, ManifestInvalid, NameInvalid, NoManifest, Unavailable, UpstreamUnavailable
+from lib.errors import (
+    DigestInvalid,
+    ManifestInvalid,
+    NameInvalid,
+    NoManifest,
+    Unavailable,
+    UpstreamAnswer,
+    UpstreamUnavailable,
+)
 from lib.oci.digest import Digest
 from lib.oci.manifest import MAX_BYTES, MEDIA_TYPES, Manifest, essence
 from lib.oci.reference import HUB
@@ -38,10 +46,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lib.deadline import Deadline
+    from lib.oci.digest import Algorithm
     from lib.oci.query import Page, Pairs
     from lib.oci.reference import Repository, Tag
     from lib.telemetry import Telemetry
     from lib.upstream.addresses import Resolver
+    from lib.upstream.answer import Answer
     from lib.upstream.bulkhead import Place
     from lib.upstream.secret import Secret
 
@@ -113,7 +123,7 @@ class Registries:
             name, what, algorithm = str(reference), f"{repository.familiar}@{reference}", reference.algorithm
         else:
             name, what, algorithm = reference.name, reference.familiar, "sha256"
-        with self._calling(repository, deadline) as (site, _):
+        with self._calling(repository, deadline) as (site, place):
             if self._account is not None:
                 by_account = self._account.manifest(site, repository, reference, deadline)
                 if by_account is not None:
@@ -123,23 +133,15 @@ class Registries:
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)
-            try:
-                content = answer.read(MAX_BYTES)
-            except TooLong as error:
-                msg = f"{answer.host} answered 200 for {what}: the manifest is longer than {MAX_BYTES} bytes"
-                raise ManifestInvalid(msg) from error
-        try:
-            manifest = Manifest.parse(content, answer.header("Content-Type"), algorithm)
-        except (ManifestInvalid, NoManifest) as error:
-            msg = f"{answer.host} answered 200 for {what}: {error}"
-            raise type(error)(msg) from error
-        self._compare_header(what, answer.header("Docker-Content-Digest"), manifest)
-        if isinstance(reference, Digest) and manifest.digest != reference:
-            self._telemetry.log(
-                "WARNING", "upstream served other bytes than asked for", reference=what, got=manifest.digest
-            )
-            msg = f"{answer.host} served other bytes than {what}"
-            raise UpstreamUnavailable(msg)
+            manifest = self._read(answer, what, algorithm)
+            place.release()
+            self._compare_header(what, answer.header("Docker-Content-Digest"), manifest)
+            if isinstance(reference, Digest) and manifest.digest != reference:
+                self._telemetry.log(
+                    "WARNING", "upstream served other bytes than asked for", reference=what, got=manifest.digest
+                )
+                msg = f"{answer.host} served other bytes than {what}"
+                raise UpstreamUnavailable(msg)
         if self._account is not None and url == Url(site.base, target):
             self._account.saw(site, repository, manifest.digest)
         return manifest
@@ -189,12 +191,10 @@ class Registries:
             site.guard.check(site.base)
             with self._calls.enter(site.base, deadline) as place:
                 yield site, place
-        except Refused as error:
-            if error.origin != site.base:
-                raise
-            msg = f"{repository.registry} is not a public registry: {error.reason}"
-            raise NameInvalid(msg) from error
-        except Unavailable as error:
+        except (Unavailable, UpstreamAnswer) as error:
+            if isinstance(error, Refused) and error.origin == site.base:
+                msg = f"{repository.registry} is not a public registry: {error.reason}"
+                raise NameInvalid(msg) from error
             if site.registry in str(error):
                 raise
             named = error.again()  # the client knows the registry by this name, and not by where it is
@@ -207,6 +207,17 @@ class Registries:
             return Site(registry, base, self._mapped)
         host, _, port = (HUB_HOST if registry == HUB else registry).partition(":")
         return Site(registry, BaseUrl("https", host, int(port) if port else HTTPS_PORT), self._stranger)
+
+    def _read(self, answer: Answer, what: str, algorithm: Algorithm) -> Manifest:
+        """The manifest in a 200. Raises ManifestInvalid, NoManifest."""
+        try:
+            return Manifest.parse(answer.read(MAX_BYTES), answer.header("Content-Type"), algorithm)
+        except (ManifestInvalid, NoManifest) as error:
+            msg = f"{answer.host} answered 200 for {what}: {error}"
+            raise type(error)(msg) from error
+        except TooLong as error:
+            msg = f"{answer.host} answered 200 for {what}: the manifest is longer than {MAX_BYTES} bytes"
+            raise ManifestInvalid(msg) from error
 
     def _compare_header(self, what: str, header: str | None, manifest: Manifest) -> None:
         """The bytes decide; a header that says otherwise is worth a line."""

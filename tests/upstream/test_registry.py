@@ -238,7 +238,7 @@ def test_a_manifest_that_is_not_served_is_a_definite_answer(fault: EndlessBody |
     with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
         fake.fault("*", fault)
         for reference in (ALPINE, Digest.parse(OTHER)):
-            with pytest.raises(ManifestInvalid, match=r"^127\.0\.0\.1:\d+ answered 200 for alpine.*: "):
+            with pytest.raises(ManifestInvalid, match=r"^docker\.io: 127\.0\.0\.1:\d+ answered 200 for alpine.*: "):
                 asked.registries.manifest(REPOSITORY, reference, soon())
 
 
