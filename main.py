@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
+import flask
 import functions_framework
 
 from lib.app import App
 from lib.config import Config
 from lib.errors import ConfigInvalid
 from lib.telemetry import Telemetry
-
-if TYPE_CHECKING:
-    import flask
 
 try:
     _config = Config.from_env(os.environ)
@@ -26,6 +23,10 @@ except ConfigInvalid as error:
     sys.exit(2)
 if _config.log_format == "json":  # people have read it before they typed `make run`
     _app.say_started(_config, os.environ.get("K_REVISION"))
+if flask.has_app_context():  # the framework's, while it loads this file
+    flask.current_app.url_map.strict_slashes = (
+        False  # `GET http://HOST`, without a path, is for us to refuse, not to redirect
+    )
 
 
 @functions_framework.http
@@ -34,7 +35,8 @@ def tlogistry(request: flask.Request) -> flask.Response:
     return _app.handle(request)
 
 
+@functions_framework.errorhandler(400)  # type: ignore[untyped-decorator]
 @functions_framework.errorhandler(404)  # type: ignore[untyped-decorator]
 def reserved_path(_: Exception) -> flask.Response:
-    """`/robots.txt` and `/favicon.ico`, which the framework keeps for itself: JSON like any other unknown path."""
+    """What the framework keeps for itself, `/robots.txt` and a `Host` that is none (`.`): JSON like any other unknown path."""
     return _app.unknown_path()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextvars
 import errno
+import os
 import re
 import traceback
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 import flask
@@ -18,26 +20,35 @@ from werkzeug.datastructures import Headers
 
 from lib import VERSION
 from lib.config import FirestoreDatabase, SecretName, SqlitePath
+from lib.crowd import Crowd
 from lib.deadline import Deadline
-from lib.errors import PathInvalid, TlogistryError
+from lib.errors import NameInvalid, PathInvalid, TlogistryError
+from lib.flood import SHARED, Flood, FloodLimits
+from lib.handlers import loop
 from lib.handlers import response as wire
 from lib.handlers.blobs import blob
 from lib.handlers.health import Readiness, live
+from lib.handlers.lists import referrers, tags
 from lib.handlers.manifests import Manifests
 from lib.handlers.ping import ping
 from lib.handlers.sightings import sighting
+from lib.handlers.visit import visiting
 from lib.oci import endpoint
-from lib.oci.endpoint import Blob, Livez, Manifest, Ping, Readyz, SightingRecord
-from lib.oci.reference import Tag
+from lib.oci.endpoint import Blob, Livez, Manifest, Ping, Readyz, Referrers, SightingRecord, TagsList
+from lib.oci.query import NO_QUERY, Query
+from lib.oci.reference import Tag, canonical_registry
+from lib.peer import client
 from lib.recorder import Recorder, Threads
 from lib.sighting.rekor import RekorSearch
 from lib.sighting.trust import TrustSource
 from lib.sighting.verifier import SightingVerifier
 from lib.stages import OnFirstUse, TimedLog, TimedSigner, TimedStore, TimedUpstream
 from lib.store.firestore import CALL_S, FirestoreStore
-from lib.store.sqlite import SqliteStore
+from lib.store.sqlite import BUSY_S, SqliteStore
+from lib.upstream.guard import Hosts
 from lib.upstream.registry import Registries
 from lib.upstream.secret import ManagedSecret, SecretFile
+from lib.upstream.shared import SharedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +91,9 @@ class App:
             runtime=runtime,
             telemetry=telemetry,
         )
-        registries = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config))
-        self._upstream = TimedUpstream(registries, telemetry)
+        hosts = Hosts(config.own_hosts, config.allow_upstreams, config.deny_upstreams)
+        registries = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config), hosts=hosts)
+        self._upstream = TimedUpstream(SharedUpstream(registries), telemetry)
         self._manifests = Manifests(self._upstream, self.recorder)
         self._ready = Readiness(
             {
@@ -93,6 +105,11 @@ class App:
             runtime,
         )
         self._telemetry = telemetry
+        self._flood = Flood(_flood_limits(config), runtime.now)
+        self._crowd = Crowd(
+            config.threads or 4 * (os.cpu_count() or 1), runtime.now, SHARED
+        )  # the web server's own default
+        self._config = config
         self._deadline_s = config.deadline_s
         self._now = runtime.now
 
@@ -124,13 +141,26 @@ class App:
         with self._telemetry.request(request.headers.get) as gathered:
             self._trust.keep_fresh(self._runtime.start)
             tag: Tag | None = None
+            namespace: str | None = None
             try:
                 if request.method not in READ_METHODS:
                     answer = wire.method_not_allowed()
                 else:
-                    asked = _endpoint(request)
+                    query = self._query(request)
+                    namespace = query.namespace
+                    asked = _endpoint(request, query)
                     tag = asked.reference if isinstance(asked, Manifest) and isinstance(asked.reference, Tag) else None
-                    answer = self._dispatch(asked, request)
+                    via = request.headers.get("Via", "")
+                    loop.check(asked, host=request.host, via=via, mapped=self._config.upstreams)
+                    if isinstance(asked, Ping | Livez | Readyz | SightingRecord):
+                        answer = self._dispatch(asked, request, namespace)
+                    else:
+                        answer = visiting(
+                            self._crowd,
+                            self._flood.upstream(asked.repository.registry),
+                            partial(self._dispatch, asked, request, namespace),
+                            was_answered=lambda: gathered.upstream_status is not None,
+                        )
             except TlogistryError as failure:
                 answer = wire.error(failure)
             except Exception:  # noqa: BLE001 - the net: whatever went wrong, the client gets an OCI error and no internals
@@ -138,7 +168,7 @@ class App:
                 answer = wire.internal()
             self._log(request, tag, answer, gathered)
             self._warm_up()
-            return _flask(answer, request, self._telemetry)
+            return _flask(answer, request, self._telemetry, namespace)
 
     def _warm_up(self) -> None:
         """After its first answer an instance imports what its first sighting will need; racing for this costs nothing."""
@@ -151,7 +181,7 @@ class App:
         """404 for what the framework does not hand to `handle`."""
         return _flask(wire.error(PathInvalid("no such path")), flask.request, self._telemetry)
 
-    def _dispatch(self, asked: Endpoint, request: flask.Request) -> WireResponse:
+    def _dispatch(self, asked: Endpoint, request: flask.Request, namespace: str | None) -> WireResponse:  # noqa: PLR0911 - one each
         head = request.method == "HEAD"
         match asked:
             case Ping():
@@ -164,7 +194,14 @@ class App:
                 return sighting(self.recorder, tag)
             case Manifest(repository, reference):
                 host = request.host if HOST.fullmatch(request.host) else "HOST"
-                return self._manifests.handle(repository, reference, head=head, host=host, deadline=self.deadline())
+                return self._manifests.handle(
+                    repository,
+                    reference,
+                    head=head,
+                    host=host,
+                    deadline=self.deadline(),
+                    admit=lambda new: self._flood.admit(new, self._client(request)),
+                )
             case Blob(repository, digest):
                 return blob(
                     self._upstream,
@@ -175,8 +212,27 @@ class App:
                     if_range=request.headers.get("If-Range"),
                     deadline=self.deadline(),
                 )
+            case TagsList():
+                return tags(self._upstream, asked, namespace, self.deadline())
+            case Referrers():
+                return referrers(self._upstream, asked, namespace, self.deadline())
             case _:
                 assert_never(asked)
+
+    def _query(self, request: flask.Request) -> Query:
+        """`ns` may say the name that the client calls us by, where it reaches us by another one: that is no registry's."""
+        sent = request.query_string
+        if not sent:
+            return NO_QUERY
+        own = set(self._config.own_hosts)
+        with suppress(NameInvalid):
+            own.add(canonical_registry(request.host))
+        return Query.parse(sent.decode("latin-1"), own)
+
+    def _client(self, request: flask.Request) -> str:
+        """Whose limit it is."""
+        forwarded = request.headers.get("X-Forwarded-For", "")
+        return client(request.environ.get("REMOTE_ADDR"), forwarded, self._config.forwarded_hops)
 
     def _log(self, request: flask.Request, tag: Tag | None, answer: WireResponse, gathered: Request) -> None:
         """One line for each request by tag, and for any other that could not be answered: Docker does not show why."""
@@ -198,6 +254,16 @@ class App:
             reason=answer.reason,
             ms=gathered.milliseconds(),
         )
+
+
+def _flood_limits(config: Config) -> FloodLimits:
+    return FloodLimits(
+        per_client=config.new_tags_per_client,
+        per_domain=config.new_tags_per_domain,
+        total=config.new_tags_total,
+        per_day=config.new_tags_per_day,
+        mapped=config.upstreams.keys(),
+    )
 
 
 def _identity(config: Config) -> MetadataIdentity:
@@ -238,7 +304,7 @@ def _token(identity: MetadataIdentity, deadline: Deadline) -> str:
 def _store(config: Config) -> RecordStore:
     match config.store:
         case SqlitePath(path):
-            return SqliteStore(path)
+            return SqliteStore(path, busy_s=min(BUSY_S, config.deadline_s))
         case FirestoreDatabase():
             return FirestoreStore(config.store, config.firestore_emulator, call_s=min(CALL_S, config.deadline_s))
         case _:
@@ -256,12 +322,12 @@ def _secret(config: Config) -> Secret | None:
             return SecretFile(config.credentials)
 
 
-def _endpoint(request: flask.Request) -> Endpoint:
+def _endpoint(request: flask.Request, query: Query) -> Endpoint:
     raw = request.environ.get("RAW_URI")
     if not isinstance(raw, str):
         msg = "the server does not pass the request target on as it was sent"
         raise PathInvalid(msg)
-    return endpoint.parse(raw, request.path, request.query_string.decode("latin-1"))
+    return endpoint.parse(raw, request.path, query)
 
 
 class _Body:
@@ -291,7 +357,9 @@ class _Body:
             close()
 
 
-def _flask(answer: Response, request: flask.Request, telemetry: Telemetry) -> flask.Response:
+def _flask(
+    answer: Response, request: flask.Request, telemetry: Telemetry, namespace: str | None = None
+) -> flask.Response:
     """To the framework's response, with exactly our headers.
 
     functions-framework reads the whole request body before it sends an answer, unless that is a stream: so
@@ -306,5 +374,6 @@ def _flask(answer: Response, request: flask.Request, telemetry: Telemetry) -> fl
     else:
         made = flask.Response(body, status=answer.status, direct_passthrough=not isinstance(body, bytes))
     made.automatically_set_content_length = False
-    made.headers = Headers([*answer.headers.items(), NOSNIFF])  # quicker than setting each
+    named = () if namespace is None else (("OCI-Namespace", namespace),)  # distribution-spec, "Registry Proxying"
+    made.headers = Headers([*answer.headers.items(), NOSNIFF, *named])  # quicker than setting each
     return made

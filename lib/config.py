@@ -2,25 +2,67 @@
 
 Standard library only, because a local start checks the settings before anything is installed. Every field says its unit,
 its default and its *trust*: what the person who may set it can do. The README's table of settings is held to `SETTINGS` by a
-test. Not here: the metadata server's address, which google-auth reads by itself (GCE_METADATA_HOST, GCE_METADATA_IP), and
-what is in the credentials' secret, which is read when it is needed and never at start (`lib/upstream/credentials.py`).
+test. Not here: what one setting may look like (`lib/settings.py`, `lib/policy.py`); the metadata server's address, which
+google-auth reads by itself (GCE_METADATA_HOST, GCE_METADATA_IP); and what is in the credentials' secret, which is read when it
+is needed and never at start (`lib/upstream/credentials.py`).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from lib.errors import ConfigInvalid, NameInvalid
-from lib.oci.reference import canonical_registry
+from lib.policy import (
+    DAY_S,
+    Rate,
+    RegistryPattern,
+    parse_hops,
+    parse_own_hosts,
+    parse_registries,
+    parse_some_registries,
+)
+from lib.settings import (
+    BaseUrl,
+    FirestoreDatabase,
+    Identity,
+    SecretName,
+    SqlitePath,
+    TrustFile,
+    is_first,
+    parse_deadline,
+    parse_emulator,
+    parse_identities,
+    parse_log_format,
+    parse_loopback,
+    parse_project,
+    parse_store,
+    parse_threads,
+    parse_trust,
+    parse_upstreams,
+    strict_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+__all__ = [
+    "OTHERS",
+    "SETTINGS",
+    "BaseUrl",
+    "Config",
+    "FirestoreDatabase",
+    "Identity",
+    "Rate",
+    "RegistryPattern",
+    "SecretName",
+    "SqlitePath",
+    "TrustFile",
+    "strict_json",
+]
 
 T = TypeVar("T")
 
@@ -35,124 +77,25 @@ SETTINGS = (
     "TLOGISTRY_CREDENTIALS_SECRET",
     "TLOGISTRY_CREDENTIALS_FILE",
     "TLOGISTRY_SECRET_MANAGER_ENDPOINT",
+    "TLOGISTRY_NEW_TAGS_PER_CLIENT",
+    "TLOGISTRY_NEW_TAGS_PER_DOMAIN",
+    "TLOGISTRY_NEW_TAGS_TOTAL",
+    "TLOGISTRY_NEW_TAGS_PER_DAY",
+    "TLOGISTRY_FORWARDED_HOPS",
+    "TLOGISTRY_ALLOW_UPSTREAMS",
+    "TLOGISTRY_DENY_UPSTREAMS",
+    "TLOGISTRY_OWN_HOSTS",
     "FIRESTORE_EMULATOR_HOST",
     "GOOGLE_CLOUD_PROJECT",
     "THREADS",
 )
 DEFAULT_STORE = "sqlite:.tlogistry/store.sqlite"
 DEFAULT_DEADLINE_S = 30.0
-DEADLINE_RANGE_S = (0.5, 300.0)  # below, no log can answer; above, every proxy in between has given up
-TRUST_FILE_MAX_BYTES = 1 << 20
-URL_MAX = 512  # characters
+DEFAULT_PER_CLIENT: Rate | None = Rate(500, 60)  # a fleet behind one address that starts afresh
+DEFAULT_PER_DOMAIN: Rate | None = Rate(500, 60)
+DEFAULT_TOTAL: Rate | None = Rate(1000, 60)  # more than one instance on one processor signs
+DEFAULT_PER_DAY: Rate | None = Rate(50_000, DAY_S)
 PUBLIC_SIGSTORE = re.compile(r"sigstore\.dev|sigstage\.dev", re.ASCII | re.IGNORECASE)
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-THREADS_MAX = 1000  # Cloud Run's own limit on concurrent requests for one instance
-# Google Cloud's resource names. A project has an id (with an old domain's prefix, perhaps) and a number.
-PROJECT_ID = r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
-PROJECT = rf"{PROJECT_ID}|[1-9][0-9]{{0,18}}"
-#   projects/PROJECT/databases/DATABASE; Firestore does not know a project by its number
-DATABASE = re.compile(rf"projects/({PROJECT_ID})/databases/(\(default\)|[a-z][a-z0-9-]{{2,61}}[a-z0-9])", re.ASCII)
-#   projects/PROJECT/secrets/NAME [ /versions/ ( NUMBER | latest ) ]
-SECRET = re.compile(rf"projects/({PROJECT})/secrets/([\w-]{{1,255}})(?:/versions/([1-9]\d{{0,9}}|latest))?", re.ASCII)
-EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class BaseUrl:
-    """Where a mapped registry really is: scheme, host and port, no path."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> BaseUrl:
-        """`http://127.0.0.1:5000` or `https://mirror.example`; raises ValueError with the reason."""
-        if len(text) > URL_MAX or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-            msg = "not a URL"
-            raise ValueError(msg)
-        parts = urlsplit(text)
-        scheme: Literal["http", "https"]
-        if parts.scheme == "http":
-            scheme = "http"
-        elif parts.scheme == "https":
-            scheme = "https"
-        else:
-            msg = "the scheme must be http or https"
-            raise ValueError(msg)
-        if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc or not parts.hostname:
-            msg = "only scheme, host and port are allowed"
-            raise ValueError(msg)
-        port = parts.port if parts.port is not None else (443 if scheme == "https" else 80)
-        if port == 0:
-            msg = "the port must be 1 to 65535"
-            raise ValueError(msg)
-        return cls(scheme, parts.hostname.lower(), port)
-
-    def __str__(self) -> str:
-        """The canonical text; `parse` is its inverse."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who signs: the e-mail SAN and the OIDC issuer of a signing certificate, compared exactly."""
-
-    email: str
-    issuer: str
-
-
-@dataclass(frozen=True, slots=True)
-class TrustFile:
-    """A Sigstore ClientTrustConfig from a file, as text; parsed by `lib/sighting/trust.py`."""
-
-    path: Path
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class SqlitePath:
-    """`sqlite:PATH`: records in one file on this machine."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        return f"sqlite:{self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class FirestoreDatabase:
-    """`firestore:projects/PROJECT/databases/DATABASE`: records in one database of Firestore in Native mode."""
-
-    project: str
-    database: str
-
-    def __str__(self) -> str:
-        """The resource name."""
-        return f"projects/{self.project}/databases/{self.database}"
-
-
-@dataclass(frozen=True, slots=True)
-class SecretName:
-    """A version of a secret in Secret Manager, `latest` unless a number is named."""
-
-    project: str
-    secret: str
-    version: str
-
-    @classmethod
-    def parse(cls, text: str) -> SecretName:
-        """`projects/PROJECT/secrets/NAME`, or that with `/versions/N`. Raises ValueError."""
-        match = SECRET.fullmatch(text) if len(text) <= URL_MAX else None
-        if match is None:
-            msg = "must be projects/PROJECT/secrets/NAME, or that with /versions/N"
-            raise ValueError(msg)
-        return cls(match[1], match[2], match[3] or "latest")
-
-    def __str__(self) -> str:
-        """The resource name; `parse` is its inverse."""
-        return f"projects/{self.project}/secrets/{self.secret}/versions/{self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +114,15 @@ class Config:
     credentials     a secret, or a file of the same content, with accounts at registries; default none. Trust: whose rate
                     limits are used up. It cannot make anything visible that anonymous clients do not see.
     secret_manager  Secret Manager's address, on loopback only; default Google's own. Trust: sets the credentials.
+    new_tags_per_client, new_tags_per_domain, new_tags_total, new_tags_per_day
+                    how many tags may be recorded for one client address, one registered domain of upstreams, and in all; None
+                    is no limit; defaults 500/60s, 500/60s, 1000/60s, 50000 a day. Trust: how much can be put into a public
+                    log for ever by anybody who asks.
+    forwarded_hops  proxies in front of us that each add an address to X-Forwarded-For; default 0, the header is not read.
+                    Trust: too many, and a client chooses the address that its limit is counted for.
+    allow_upstreams only these registries are served; default None, all that are public. Trust: availability only.
+    deny_upstreams  these are not, nor are their hosts asked for tokens or redirected to; default none. Trust: as above.
+    own_hosts       the names that clients reach us by, which are no upstreams; default none. Trust: as above.
     firestore_emulator  the emulator's address instead of Firestore's, on loopback only; default none. Trust: as the store's.
     project         the Google Cloud project that log lines name traces in; default none. Trust: none.
     threads         requests at once, which the web server reads by itself; default its own. Trust: availability only.
@@ -185,6 +137,14 @@ class Config:
     log_format: Literal["json", "line"]
     credentials: SecretName | Path | None
     secret_manager: BaseUrl | None
+    new_tags_per_client: Rate | None
+    new_tags_per_domain: Rate | None
+    new_tags_total: Rate | None
+    new_tags_per_day: Rate | None
+    forwarded_hops: int
+    allow_upstreams: tuple[RegistryPattern, ...] | None
+    deny_upstreams: tuple[RegistryPattern, ...]
+    own_hosts: frozenset[str]
     firestore_emulator: BaseUrl | None
     project: str | None
     threads: int | None
@@ -208,19 +168,27 @@ class Config:
                 return default
 
         config = cls(
-            upstreams=read("TLOGISTRY_UPSTREAMS", _upstreams, MappingProxyType({})),
-            trust=read("TLOGISTRY_TRUST", _trust, None),
-            identities=read("TLOGISTRY_IDENTITIES", _identities, ()),
-            store=read("TLOGISTRY_STORE", _store, _store(DEFAULT_STORE)),
-            deadline_s=read("TLOGISTRY_DEADLINE", _deadline, DEFAULT_DEADLINE_S),
-            log_search=read("TLOGISTRY_LOG_SEARCH", lambda text: _is_first(text, "on", "off"), default=True),
-            log_format=read("TLOGISTRY_LOG_FORMAT", _log_format, "json"),
+            upstreams=read("TLOGISTRY_UPSTREAMS", parse_upstreams, MappingProxyType({})),
+            trust=read("TLOGISTRY_TRUST", parse_trust, None),
+            identities=read("TLOGISTRY_IDENTITIES", parse_identities, ()),
+            store=read("TLOGISTRY_STORE", parse_store, parse_store(DEFAULT_STORE)),
+            deadline_s=read("TLOGISTRY_DEADLINE", parse_deadline, DEFAULT_DEADLINE_S),
+            log_search=read("TLOGISTRY_LOG_SEARCH", lambda text: is_first(text, "on", "off"), default=True),
+            log_format=read("TLOGISTRY_LOG_FORMAT", parse_log_format, "json"),
             credentials=read("TLOGISTRY_CREDENTIALS_SECRET", SecretName.parse, None)
             or read("TLOGISTRY_CREDENTIALS_FILE", Path, None),
-            secret_manager=read("TLOGISTRY_SECRET_MANAGER_ENDPOINT", _loopback, None),
-            firestore_emulator=read("FIRESTORE_EMULATOR_HOST", _emulator, None),
-            project=read("GOOGLE_CLOUD_PROJECT", _project, None),
-            threads=read("THREADS", _threads, None),
+            secret_manager=read("TLOGISTRY_SECRET_MANAGER_ENDPOINT", parse_loopback, None),
+            new_tags_per_client=read("TLOGISTRY_NEW_TAGS_PER_CLIENT", Rate.parse, DEFAULT_PER_CLIENT),
+            new_tags_per_domain=read("TLOGISTRY_NEW_TAGS_PER_DOMAIN", Rate.parse, DEFAULT_PER_DOMAIN),
+            new_tags_total=read("TLOGISTRY_NEW_TAGS_TOTAL", Rate.parse, DEFAULT_TOTAL),
+            new_tags_per_day=read("TLOGISTRY_NEW_TAGS_PER_DAY", Rate.parse_daily, DEFAULT_PER_DAY),
+            forwarded_hops=read("TLOGISTRY_FORWARDED_HOPS", parse_hops, 0),
+            allow_upstreams=read("TLOGISTRY_ALLOW_UPSTREAMS", parse_some_registries, None),
+            deny_upstreams=read("TLOGISTRY_DENY_UPSTREAMS", parse_registries, ()),
+            own_hosts=read("TLOGISTRY_OWN_HOSTS", parse_own_hosts, frozenset()),
+            firestore_emulator=read("FIRESTORE_EMULATOR_HOST", parse_emulator, None),
+            project=read("GOOGLE_CLOUD_PROJECT", parse_project, None),
+            threads=read("THREADS", parse_threads, None),
         )
         problems.extend(f"{name}: no such setting" for name in sorted(env) if _unknown(name))
         if not env.get("TLOGISTRY_IDENTITIES"):
@@ -232,6 +200,10 @@ class Config:
                 "TLOGISTRY_UPSTREAMS: not together with the public Sigstore (TLOGISTRY_TRUST names sigstore.dev or "
                 "sigstage.dev, or is production): it would sign false statements about public registries"
             )
+        problems.extend(
+            f"TLOGISTRY_OWN_HOSTS: {name} is mapped in TLOGISTRY_UPSTREAMS"
+            for name in sorted(config.own_hosts & config.upstreams.keys())
+        )
         if problems:
             raise ConfigInvalid(tuple(problems))
         return config
@@ -250,151 +222,3 @@ def _is_public(setting: str, trust: TrustFile | None) -> bool:
     if trust is not None:
         return PUBLIC_SIGSTORE.search(trust.text) is not None
     return setting in {"", "production"}
-
-
-def strict_json(text: str) -> object:
-    """JSON without duplicate keys; raises ValueError. Two readers of one setting must not see two values."""
-
-    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in items]
-        if len(set(keys)) != len(keys):
-            msg = "a key is there twice"
-            raise ValueError(msg)
-        return dict(items)
-
-    try:
-        parsed: object = json.loads(text, object_pairs_hook=pairs)
-    except json.JSONDecodeError as error:
-        msg = f"not JSON ({error})"
-        raise ValueError(msg) from error
-    except RecursionError as error:
-        msg = "nested too deeply"
-        raise ValueError(msg) from error
-    return parsed
-
-
-def _upstreams(text: str) -> Mapping[str, BaseUrl]:
-    parsed = strict_json(text)
-    if not isinstance(parsed, dict):
-        msg = 'not an object such as {"docker.io": "http://127.0.0.1:5000"}'
-        raise ValueError(msg)  # noqa: TRY004 - a setting's problem, collected with the others
-    mapping: dict[str, BaseUrl] = {}
-    for name, url in parsed.items():
-        if not isinstance(url, str):
-            msg = f"the base URL of {name!r} is not a string"
-            raise ValueError(msg)  # noqa: TRY004 - as above
-        registry = canonical_registry(name)
-        if registry in mapping:
-            msg = f"{registry} is mapped twice"
-            raise ValueError(msg)
-        try:
-            mapping[registry] = BaseUrl.parse(url)
-        except ValueError as error:
-            msg = f"the base URL of {name!r}: {error}"
-            raise ValueError(msg) from error
-    return MappingProxyType(mapping)
-
-
-def _trust(text: str) -> TrustFile | None:
-    if text == "production":
-        return None
-    path = Path(text)
-    with path.open("rb") as file:
-        content = file.read(TRUST_FILE_MAX_BYTES + 1)
-    if len(content) > TRUST_FILE_MAX_BYTES:
-        msg = f"{path} is larger than {TRUST_FILE_MAX_BYTES} bytes"
-        raise ValueError(msg)
-    decoded = content.decode("utf-8")
-    parsed = strict_json(decoded)
-    if not isinstance(parsed, dict) or not {"trustedRoot", "signingConfig"} <= parsed.keys():
-        msg = f"{path} is not a ClientTrustConfig (it has no trustedRoot and signingConfig)"
-        raise ValueError(msg)
-    return TrustFile(path, decoded)
-
-
-def _identities(text: str) -> tuple[Identity, ...]:
-    parsed = strict_json(text)
-    if not isinstance(parsed, list) or not parsed:
-        msg = 'not a list such as [{"email": "…", "issuer": "…"}]'
-        raise ValueError(msg)
-    identities = []
-    for number, item in enumerate(parsed, 1):
-        if not isinstance(item, dict) or item.keys() != {"email", "issuer"}:
-            msg = f"number {number} is not an object with exactly email and issuer"
-            raise ValueError(msg)
-        email, issuer = item["email"], item["issuer"]
-        if not isinstance(email, str) or not EMAIL.fullmatch(email):
-            msg = f"number {number}: not an e-mail address"
-            raise ValueError(msg)
-        if not isinstance(issuer, str) or urlsplit(issuer).scheme not in {"https", "http"} or len(issuer) > URL_MAX:
-            msg = f"number {number}: the issuer is not a URL"
-            raise ValueError(msg)
-        identities.append(Identity(email, issuer))
-    if len(set(identities)) != len(identities):
-        msg = "one identity is there twice"
-        raise ValueError(msg)
-    return tuple(identities)
-
-
-def _store(text: str) -> SqlitePath | FirestoreDatabase:
-    kind, _, where = text.partition(":")
-    if kind == "sqlite" and where:
-        return SqlitePath(Path(where))
-    match = DATABASE.fullmatch(where) if kind == "firestore" and len(where) <= URL_MAX else None
-    if match is None:
-        msg = "must be sqlite:PATH or firestore:projects/PROJECT/databases/DATABASE"
-        raise ValueError(msg)
-    return FirestoreDatabase(match[1], match[2])
-
-
-def _loopback(text: str) -> BaseUrl:
-    """Where something of Google's is imitated: never on another machine, where it would be sent real tokens in the clear."""
-    url = BaseUrl.parse(text)
-    if url.scheme != "http" or url.host not in LOOPBACK:
-        msg = "only http on loopback is allowed"
-        raise ValueError(msg)
-    return url
-
-
-def _emulator(text: str) -> BaseUrl:
-    """`HOST:PORT`, as Google's own clients read it."""
-    if not re.fullmatch(r"(?:[a-z0-9.-]+|\[[0-9a-f:]+\]):[1-9][0-9]{0,4}", text, re.ASCII):
-        msg = "must be HOST:PORT"
-        raise ValueError(msg)
-    return _loopback(f"http://{text}")
-
-
-def _project(text: str) -> str:
-    if not re.fullmatch(PROJECT, text, re.ASCII):
-        msg = "not a project id"
-        raise ValueError(msg)
-    return text
-
-
-def _threads(text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) or int(text) > THREADS_MAX:
-        msg = f"must be 1 to {THREADS_MAX}"
-        raise ValueError(msg)
-    return int(text)
-
-
-def _deadline(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", text, re.ASCII):
-        msg = "not a number of seconds"
-        raise ValueError(msg)
-    low, high = DEADLINE_RANGE_S
-    if not low <= float(text) <= high:
-        msg = f"must be {low:g} to {high:g} seconds"
-        raise ValueError(msg)
-    return float(text)
-
-
-def _is_first(text: str, first: str, second: str) -> bool:
-    if text not in {first, second}:
-        msg = f"must be {first} or {second}"
-        raise ValueError(msg)
-    return text == first
-
-
-def _log_format(text: str) -> Literal["json", "line"]:
-    return "json" if _is_first(text, "json", "line") else "line"

@@ -3,7 +3,8 @@
     observe(tag, digest):
       1. a sighting that this process has already verified?                -> compare
       2. store.sighting(tag): verify the bundle                            -> compare
-      3. none: one thread per tag leads; the others wait, each within its own deadline
+      3. none: one thread per tag leads; the others wait, each within its own deadline. Before it leads, a request is asked
+         whether it may (`admit`); where one may not, the next one that waits tries to
          a. D = store.claim(tag), or, if there is none, the winner of store.put_claim(tag, digest): create-only
          b. not our claim: poll store.sighting(tag) for a while (this only saves a duplicate log entry)
          c. search the log, where it can search. A digest found there *is* D from here, whatever the claim says
@@ -124,7 +125,10 @@ Verdict = Same | Moved
 
 @dataclass(slots=True)
 class _Lead:
-    """One attempt to make the record of a tag. Its thread sets `done` last; the outcome is a sighting or an error."""
+    """One attempt to make the record of a tag. Its thread sets `done` last; the outcome is a sighting or an error.
+
+    One that was not admitted is done with neither.
+    """
 
     deadline: Deadline
     done: threading.Event = field(default_factory=threading.Event)
@@ -177,23 +181,25 @@ class Recorder:
         bundle = self._store.sighting(tag)
         return self._verified(tag, bundle) if bundle is not None else None
 
-    def observe(self, tag: Tag, digest: Digest, deadline: Deadline) -> Verdict:
+    def observe(self, tag: Tag, digest: Digest, deadline: Deadline, admit: Callable[[], None] | None = None) -> Verdict:
         """What to conclude from "the upstream serves `digest` for `tag`", making the record if there is none.
 
-        Raises Unavailable (could not tell).
+        `admit` is called in this thread each time that this request is about to lead the making of a record, before anything
+        is asked of store, signer or log for that; what it raises is this request's outcome, and no other's.
+        Raises Unavailable (could not tell), and what `admit` raises.
         """
         known = self.recall(tag)  # 1, 2
         if known is not None:
             return _compare(known, digest, first_seen=False)
         with self._waiting_room():
             while True:  # 3
-                lead, ours = self._lead_or_join(tag, digest, deadline)
+                lead, ours = self._lead_or_join(tag, digest, deadline, admit)
                 self._wait(tag, lead, deadline)
                 if lead.sighting is not None:
                     return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
                 if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
                     raise _again(lead.error)
-                # somebody else's attempt ran out of time, and we have some left: lead afresh
+                # somebody else's attempt ran out of time or was not admitted, and we have time left: lead afresh
 
     def adopt(self, tag: Tag, digest: Digest, deadline: Deadline) -> Record:
         """Complete a tag that is stuck because nothing in the log explains an entry of ours: the operator names the digest.
@@ -215,14 +221,18 @@ class Recorder:
             raise RecordInvalid(msg)
         return record
 
-    def _lead_or_join(self, tag: Tag, digest: Digest, deadline: Deadline) -> tuple[_Lead, bool]:
-        """The attempt under way for `tag`, or a new one, which this request leads."""
+    def _lead_or_join(
+        self, tag: Tag, digest: Digest, deadline: Deadline, admit: Callable[[], None] | None
+    ) -> tuple[_Lead, bool]:
+        """The attempt under way for `tag`, or a new one, which this request leads. Raises what `admit` raises."""
         deadline.check("recording the tag")
         with self._lock:
             lead = self._leads.get(tag)
             if lead is not None and not lead.done.is_set() and not lead.deadline.passed():
                 return lead, False
             lead = self._leads[tag] = _Lead(deadline)
+        if admit is not None:
+            self._admit(tag, lead, admit)
         try:
             self._runtime.start("lead", lambda: self._run(lead, tag, digest))
         except RuntimeError:
@@ -230,6 +240,17 @@ class Recorder:
             lead.done.set()
             self._forget(tag, lead)
         return lead, True
+
+    def _admit(self, tag: Tag, lead: _Lead, admit: Callable[[], None]) -> None:
+        """Ask; if the answer is no, whoever joined meanwhile goes on without an outcome, and leads if it may."""
+        admitted = False
+        try:
+            admit()
+            admitted = True
+        finally:
+            if not admitted:
+                lead.done.set()
+                self._forget(tag, lead)
 
     @contextmanager
     def _waiting_room(self) -> Iterator[None]:

@@ -3,15 +3,27 @@
 locals {
   environment = merge(
     {
-      GOOGLE_CLOUD_PROJECT = var.project_id
-      LOG_EXECUTION_ID     = "false" # else every line is rewritten by the framework, through a global that threads share
-      THREADS              = tostring(var.concurrency)
-      TLOGISTRY_DEADLINE   = tostring(var.deadline_seconds)
-      TLOGISTRY_IDENTITIES = jsonencode(local.identities)
-      TLOGISTRY_LOG_SEARCH = var.log_search ? "on" : "off"
-      TLOGISTRY_STORE      = "firestore:${local.database}"
-      TLOGISTRY_TRUST      = var.trust_config == null ? "production" : local.trust_file
+      GOOGLE_CLOUD_PROJECT     = var.project_id
+      LOG_EXECUTION_ID         = "false" # else every line is rewritten by the framework, through a global that threads share
+      THREADS                  = tostring(var.concurrency)
+      TLOGISTRY_DEADLINE       = tostring(var.deadline_seconds)
+      TLOGISTRY_FORWARDED_HOPS = var.domain == null ? "1" : "2" # Cloud Run's front end adds an address, the load balancer one more
+      TLOGISTRY_IDENTITIES     = jsonencode(local.identities)
+      TLOGISTRY_LOG_SEARCH     = var.log_search ? "on" : "off"
+      TLOGISTRY_STORE          = "firestore:${local.database}"
+      TLOGISTRY_TRUST          = var.trust_config == null ? "production" : local.trust_file
     },
+    {
+      for setting, limit in {
+        TLOGISTRY_NEW_TAGS_PER_CLIENT = var.new_tag_limits.per_client
+        TLOGISTRY_NEW_TAGS_PER_DOMAIN = var.new_tag_limits.per_domain
+        TLOGISTRY_NEW_TAGS_TOTAL      = var.new_tag_limits.total
+        TLOGISTRY_NEW_TAGS_PER_DAY    = var.new_tag_limits.per_day
+      } : setting => limit if limit != null
+    },
+    var.domain == null ? {} : { TLOGISTRY_OWN_HOSTS = jsonencode([var.domain]) },
+    var.allow_upstreams == null ? {} : { TLOGISTRY_ALLOW_UPSTREAMS = jsonencode(var.allow_upstreams) },
+    length(var.deny_upstreams) == 0 ? {} : { TLOGISTRY_DENY_UPSTREAMS = jsonencode(var.deny_upstreams) },
     var.upstream_credentials_secret == null ? {} : {
       TLOGISTRY_CREDENTIALS_SECRET = "projects/${var.project_id}/secrets/${var.upstream_credentials_secret}"
     },

@@ -202,6 +202,53 @@ variable "upstream_credentials_secret" {
   }
 }
 
+# Who is served what, and how much
+
+variable "new_tag_limits" {
+  description = "Tags that one instance records at most: COUNT/SECONDSs, for per_day a number, or off; null means the service's default."
+  type        = object({ per_client = optional(string), per_domain = optional(string), total = optional(string), per_day = optional(string) })
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for limit in [var.new_tag_limits.per_client, var.new_tag_limits.per_domain, var.new_tag_limits.total] :
+      limit == null || can(regex("^([1-9][0-9]{0,8}/[1-9][0-9]{0,4}s|off)$", limit))
+    ])
+    error_message = "per_client, per_domain and total of new_tag_limits are COUNT/SECONDSs such as 500/60s, or off."
+  }
+
+  validation {
+    condition     = var.new_tag_limits.per_day == null || can(regex("^([1-9][0-9]{0,8}|off)$", var.new_tag_limits.per_day))
+    error_message = "per_day of new_tag_limits is a number, or off."
+  }
+}
+
+variable "allow_upstreams" {
+  description = "Registries that are served, such as ghcr.io or *.example.com; null means all that are public."
+  type        = list(string)
+  default     = null
+
+  validation {
+    condition = var.allow_upstreams == null || (try(length(var.allow_upstreams), 0) > 0 && alltrue([
+      for name in coalesce(var.allow_upstreams, []) : can(regex("^([*][.])?[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$", name))
+    ]))
+    error_message = "Each of allow_upstreams is a host name in lower case, or *. and one; there is at least one."
+  }
+}
+
+variable "deny_upstreams" {
+  description = "Registries that are not served, nor asked for tokens, nor redirected to; they win over allow_upstreams."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in var.deny_upstreams : can(regex("^([*][.])?[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?$", name))])
+    error_message = "Each of deny_upstreams is a host name in lower case, or *. and one."
+  }
+}
+
 # The function
 
 variable "runtime" {

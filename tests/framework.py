@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
 ROOT = Path(__file__).parents[1]
+START_S = 60  # eight at once, on busy cores
 
 
 class Answer(NamedTuple):
@@ -45,10 +46,13 @@ class Answer(NamedTuple):
 class Function:
     """Runs until the block ends; `lines` is what it printed."""
 
-    def __init__(self, settings: Mapping[str, str], *, threads: int = 128) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+    def __init__(self, settings: Mapping[str, str] | Callable[[int], Mapping[str, str]], *, threads: int = 128) -> None:
+        self._keeps = socket.socket()  # bound and never listening: nobody else is given the port before it is used
+        self._keeps.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._keeps.bind(("127.0.0.1", 0))
+        self.port = self._keeps.getsockname()[1]
         keep = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+        settings = settings(self.port) if callable(settings) else settings
         self._env = {**keep, **settings, "PORT": str(self.port), "HOST": "127.0.0.1", "THREADS": str(threads)}
         self._env.update(FUNCTION_TARGET="tlogistry", PYTHONUNBUFFERED="1")
         self.lines: list[str] = []
@@ -60,7 +64,16 @@ class Function:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        until = time.monotonic() + 30
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _wait(self) -> None:
+        """Until it answers."""
+        until = time.monotonic() + START_S
         while True:
             try:
                 assert self.ask("GET", "/livez").status == 200
@@ -69,7 +82,7 @@ class Function:
                 assert self.process.poll() is None, f"ended: {self.lines}"
                 time.sleep(0.05)
             else:
-                return self
+                return
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -83,6 +96,7 @@ class Function:
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._keeps.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None

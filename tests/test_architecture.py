@@ -22,20 +22,37 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "lib.oci": ("lib.errors",),
     "lib.sighting.statement": ("lib.errors", "lib.oci"),
     "lib.sighting.sighting": ("lib.deadline", "lib.oci"),
-    "lib.config": ("lib.errors", "lib.oci"),
+    "lib.settings": ("lib.errors", "lib.oci"),
+    "lib.policy": ("lib.errors", "lib.oci", "lib.settings"),
+    "lib.config": ("lib.errors", "lib.oci", "lib.settings", "lib.policy"),
     "lib.telemetry": (),
     "lib.http": ("lib.errors", "lib.deadline"),
     # floor 1: the outside; never each other
     "lib.upstream": SHARED,
     "lib.sighting": SHARED,
     "lib.store": SHARED,
-    # floor 2: the algorithm, which knows contracts only
+    # floor 2: the algorithm, which knows contracts only; and what it may cost
+    "lib.domain": (),
+    "lib.flood": (*PURE, "lib.policy", "lib.domain"),
+    "lib.peer": (),
+    "lib.crowd": ("lib.errors",),
     "lib.recorder": (*PURE, "lib.store.store", "lib.telemetry"),
     "lib.stages": (*PURE, "lib.store.store", "lib.upstream.upstream", "lib.telemetry"),
     # floor 3
-    "lib.handlers": (*PURE, "lib.recorder", "lib.upstream.upstream", "lib.telemetry"),
+    "lib.handlers": (*PURE, "lib.recorder", "lib.crowd", "lib.upstream.upstream", "lib.telemetry"),
     # floor 4: the only one that names every concrete class
-    "lib.app": (*SHARED, "lib.stages", "lib.recorder", "lib.handlers", "lib.upstream", "lib.sighting", "lib.store"),
+    "lib.app": (
+        *SHARED,
+        "lib.stages",
+        "lib.recorder",
+        "lib.flood",
+        "lib.peer",
+        "lib.crowd",
+        "lib.handlers",
+        "lib.upstream",
+        "lib.sighting",
+        "lib.store",
+    ),
     # floor 5
     "main": ("lib.app", "lib.config", "lib.errors", "lib.telemetry"),
     "lib.local": ("lib.config", "lib.errors", "lib.devsigstore"),

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.config import SETTINGS, BaseUrl, Config, FirestoreDatabase, Identity, SecretName, SqlitePath
+from lib.config import (
+    SETTINGS,
+    BaseUrl,
+    Config,
+    FirestoreDatabase,
+    Identity,
+    Rate,
+    RegistryPattern,
+    SecretName,
+    SqlitePath,
+)
 from lib.errors import ConfigInvalid
 
 VECTORS = Path(__file__).parent / "vectors" / "sigstore"
@@ -43,6 +53,10 @@ def test_defaults() -> None:
     assert config.firestore_emulator is None
     assert config.project is None
     assert config.threads is None
+    assert (config.new_tags_per_client, config.new_tags_per_domain) == (Rate(500, 60), Rate(500, 60))
+    assert (config.new_tags_total, config.new_tags_per_day) == (Rate(1000, 60), Rate(50_000, 86_400))
+    assert config.forwarded_hops == 0
+    assert (config.allow_upstreams, config.deny_upstreams, config.own_hosts) == (None, (), frozenset())
 
 
 def test_every_setting() -> None:
@@ -58,6 +72,14 @@ def test_every_setting() -> None:
         FIRESTORE_EMULATOR_HOST="localhost:8080",
         GOOGLE_CLOUD_PROJECT="my-project",
         THREADS="80",
+        TLOGISTRY_NEW_TAGS_PER_CLIENT="5/1s",
+        TLOGISTRY_NEW_TAGS_PER_DOMAIN="999999999/99999s",
+        TLOGISTRY_NEW_TAGS_TOTAL="off",
+        TLOGISTRY_NEW_TAGS_PER_DAY="1",
+        TLOGISTRY_FORWARDED_HOPS="2",
+        TLOGISTRY_ALLOW_UPSTREAMS='["Index.Docker.io", "*.Example.com", "reg.example:5000"]',
+        TLOGISTRY_DENY_UPSTREAMS='["evil.example.com"]',
+        TLOGISTRY_OWN_HOSTS='["Tags.example.com.", "localhost:8080"]',
     )
     assert {name: str(url) for name, url in config.upstreams.items()} == {
         "docker.io": "http://127.0.0.1:5000",
@@ -70,6 +92,12 @@ def test_every_setting() -> None:
     assert config.secret_manager == BaseUrl("http", "127.0.0.1", 8099)
     assert config.firestore_emulator == BaseUrl("http", "localhost", 8080)
     assert (config.project, config.threads) == ("my-project", 80)
+    assert (config.new_tags_per_client, config.new_tags_per_domain) == (Rate(5, 1), Rate(999_999_999, 99_999))
+    assert (config.new_tags_total, config.new_tags_per_day, config.forwarded_hops) == (None, Rate(1, 86_400), 2)
+    hub, below, port = RegistryPattern("docker.io"), RegistryPattern("example.com", below=True), "reg.example:5000"
+    assert config.allow_upstreams == (hub, below, RegistryPattern(port))
+    assert config.deny_upstreams == (RegistryPattern("evil.example.com"),)
+    assert config.own_hosts == {"tags.example.com", "localhost:8080"}
 
 
 def test_an_empty_value_is_an_unset_one() -> None:
@@ -88,6 +116,14 @@ def test_all_problems_are_reported_at_once() -> None:
         FIRESTORE_EMULATOR_HOST="firestore.googleapis.com:443",
         GOOGLE_CLOUD_PROJECT="X",
         THREADS="0",
+        TLOGISTRY_NEW_TAGS_PER_CLIENT="500",
+        TLOGISTRY_NEW_TAGS_PER_DOMAIN="none",
+        TLOGISTRY_NEW_TAGS_TOTAL="0/60s",
+        TLOGISTRY_NEW_TAGS_PER_DAY="500/60s",
+        TLOGISTRY_FORWARDED_HOPS="-1",
+        TLOGISTRY_ALLOW_UPSTREAMS="[]",
+        TLOGISTRY_DENY_UPSTREAMS="ghcr.io",
+        TLOGISTRY_OWN_HOSTS='["*.example.com"]',
         TLOGISTRY_TYPO="1",
     )
     assert [problem.partition(":")[0] for problem in found] == [
@@ -97,6 +133,14 @@ def test_all_problems_are_reported_at_once() -> None:
         "TLOGISTRY_LOG_SEARCH",
         "TLOGISTRY_CREDENTIALS_SECRET",
         "TLOGISTRY_SECRET_MANAGER_ENDPOINT",
+        "TLOGISTRY_NEW_TAGS_PER_CLIENT",
+        "TLOGISTRY_NEW_TAGS_PER_DOMAIN",
+        "TLOGISTRY_NEW_TAGS_TOTAL",
+        "TLOGISTRY_NEW_TAGS_PER_DAY",
+        "TLOGISTRY_FORWARDED_HOPS",
+        "TLOGISTRY_ALLOW_UPSTREAMS",
+        "TLOGISTRY_DENY_UPSTREAMS",
+        "TLOGISTRY_OWN_HOSTS",
         "FIRESTORE_EMULATOR_HOST",
         "GOOGLE_CLOUD_PROJECT",
         "THREADS",
@@ -335,3 +379,64 @@ def test_settings_are_read_without_any_package() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Config(")
+
+
+RATE, DAILY = "TLOGISTRY_NEW_TAGS_PER_CLIENT", "TLOGISTRY_NEW_TAGS_PER_DAY"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *(
+            (RATE, value)
+            for value in ("500", "500/60", "0/60s", "500/0s", "+5/60s", "5.0/60s", "5/60s ", "05/60s", "Off", "5/1m")
+        ),
+        *((RATE, value) for value in ("1000000000/60s", "5/100000s", "5/60s\n", "\u0665/60s", "-1/60s")),
+        *((DAILY, value) for value in ("0", "-5", "5/60s", "5.5", "1e5", "050", "1000000000", "none", " off")),
+        *(("TLOGISTRY_FORWARDED_HOPS", value) for value in ("9", "-1", "1.0", "x", "\u0661", "100")),
+        *(
+            (f"TLOGISTRY_{name}", value)
+            for name in ("ALLOW_UPSTREAMS", "DENY_UPSTREAMS", "OWN_HOSTS")
+            for value in ("ghcr.io", "{}", "[1]", '["a b.example"]', '["ghcr"]', '["*"]', '["*."]', '["*.*.example"]')
+        ),
+        *(
+            (f"TLOGISTRY_{name}", value)
+            for name in ("ALLOW_UPSTREAMS", "DENY_UPSTREAMS", "OWN_HOSTS")
+            for value in (
+                '["x*.example"]',
+                '["*.a.example:5000"]',
+                '["docker.io", "index.docker.io"]',
+                '["[::1]"]',
+                '["127.1"]',
+            )
+        ),
+        ("TLOGISTRY_ALLOW_UPSTREAMS", "[]"),
+        ("TLOGISTRY_OWN_HOSTS", '["*.example.com"]'),
+    ],
+    ids=lambda value: value[-40:],
+)
+def test_limits_and_lists_that_are_refused(setting: str, value: str) -> None:
+    """Taken for "no limit" or "nobody", each of these would open what its writer meant to close."""
+    (problem,) = problems(**{setting: value})
+    assert problem.startswith(f"{setting}: ")
+
+
+def test_an_own_name_cannot_be_mapped() -> None:
+    settings = {
+        "TLOGISTRY_UPSTREAMS": '{"tags.example.com": "http://127.0.0.1:5000"}',
+        "TLOGISTRY_OWN_HOSTS": '["tags.example.com"]',
+        "TLOGISTRY_TRUST": LOCAL_TRUST,
+    }
+    assert problems(**settings) == ("TLOGISTRY_OWN_HOSTS: tags.example.com is mapped in TLOGISTRY_UPSTREAMS",)
+
+
+@given(st.builds(Rate, st.integers(1, 10**9 - 1), st.integers(1, 99_999)))
+def test_a_rate_is_read_as_it_is_written(rate: Rate) -> None:
+    assert Rate.parse(str(rate)) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["docker.io", "*.docker.io", "reg.example:5000", "*.dev", "127.0.0.1:5000", "localhost:5000"]
+)
+def test_a_pattern_is_read_as_it_is_written(text: str) -> None:
+    assert str(RegistryPattern.parse(text)) == text

@@ -165,6 +165,11 @@ def no_referrers(failure: NoReferrers) -> Response:
     return _refusal(failure.status, known.get(failure.status, Code.UNSUPPORTED), str(failure))
 
 
+def unknown_name(failure: NotFound) -> Response:
+    """404 for a list of tags: it is the repository that is not there."""
+    return _refusal(404, Code.NAME_UNKNOWN, str(failure), verdict="not found")
+
+
 def internal() -> Response:
     """The net's answer: a fault of ours, without internals."""
     return _refusal(

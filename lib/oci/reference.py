@@ -40,7 +40,7 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 QUAD = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}", re.ASCII)
 NUMERIC_LABEL = re.compile(r"[0-9]+|0x.*", re.ASCII)  # as the last one: inet_aton reads an address
 # cosign's `sha256-<hex>.sig` and OCI's fall-back tag for referrers (distribution-spec; sha512 is cut to 64 digits)
-MOVES_BY_DESIGN = re.compile(r"(?:sha256-[0-9a-f]{64}|sha512-[0-9a-f]{64,128})(?:\.(?:sig|att|sbom))?", re.ASCII)
+MOVES_BY_DESIGN = re.compile(r"sha(?:256|512)-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?", re.ASCII)
 
 
 def canonical_registry(text: str) -> str:

@@ -65,10 +65,9 @@ class Hosts:
             raise NameInvalid(msg)
 
     def check_origin(self, origin: BaseUrl) -> None:
-        """Raise Refused if the host is ours or denied. Docker Hub goes by several names."""
-        name = authority(origin).removesuffix(f":{HTTPS_PORT}")
-        for one in (name, HUB) if name in HUB_ALIASES else (name,):
-            reason = self._refused(one)
+        """Raise Refused if the host is ours or denied, on any port or on this one. Docker Hub goes by several names."""
+        for name in (HUB if origin.host in HUB_ALIASES else origin.host, origin.host, f"{origin.host}:{origin.port}"):
+            reason = self._refused(name)
             if reason is not None:
                 raise Refused(origin, reason)
 

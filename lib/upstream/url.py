@@ -45,7 +45,8 @@ class Url:
         scheme: Literal["http", "https"] = "https" if match["scheme"].lower() == "https" else "http"
         host = match["host"].lower().strip("[]").removesuffix(".")
         port = int(match["port"]) if match["port"] else DEFAULT_PORTS[scheme]
-        if not host or port > 65535:  # noqa: PLR2004 - the last port
+        # an empty label ("a..") would be another spelling of a name that a list of hosts has
+        if not all(host.split(".")) or port > 65535:  # noqa: PLR2004 - the last port
             msg = "not a plain http or https URL"
             raise ValueError(msg)
         return cls(BaseUrl(scheme, host, port), (match["path"] or "/") + (match["query"] or ""))

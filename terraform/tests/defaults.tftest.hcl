@@ -53,14 +53,15 @@ run "two_values_are_enough" {
 
   assert {
     condition = google_cloudfunctions2_function.tlogistry.service_config[0].environment_variables == tomap({
-      GOOGLE_CLOUD_PROJECT = "demo-project"
-      LOG_EXECUTION_ID     = "false"
-      THREADS              = "128"
-      TLOGISTRY_DEADLINE   = "30"
-      TLOGISTRY_IDENTITIES = jsonencode([{ email = "tlogistry@demo-project.iam.gserviceaccount.com", issuer = "https://accounts.google.com" }])
-      TLOGISTRY_LOG_SEARCH = "on"
-      TLOGISTRY_STORE      = "firestore:projects/demo-project/databases/tlogistry"
-      TLOGISTRY_TRUST      = "production"
+      GOOGLE_CLOUD_PROJECT     = "demo-project"
+      LOG_EXECUTION_ID         = "false"
+      THREADS                  = "128"
+      TLOGISTRY_DEADLINE       = "30"
+      TLOGISTRY_FORWARDED_HOPS = "1"
+      TLOGISTRY_IDENTITIES     = jsonencode([{ email = "tlogistry@demo-project.iam.gserviceaccount.com", issuer = "https://accounts.google.com" }])
+      TLOGISTRY_LOG_SEARCH     = "on"
+      TLOGISTRY_STORE          = "firestore:projects/demo-project/databases/tlogistry"
+      TLOGISTRY_TRUST          = "production"
     })
     error_message = "The function's environment is not complete, or holds something that it does not need."
   }

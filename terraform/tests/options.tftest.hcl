@@ -43,6 +43,9 @@ run "everything" {
     domain                      = "tags.example.com"
     requests_per_minute         = 600
     upstream_credentials_secret = "registry-accounts"
+    new_tag_limits              = { per_client = "50/60s", total = "off", per_day = "1000" }
+    allow_upstreams             = ["docker.io", "*.example.com"]
+    deny_upstreams              = ["evil.example.com"]
     runtime                     = "python314"
     concurrency                 = 200
     cpu                         = "2"
@@ -61,15 +64,22 @@ run "everything" {
       GOOGLE_CLOUD_PROJECT         = "demo-project"
       LOG_EXECUTION_ID             = "false"
       THREADS                      = "200"
+      TLOGISTRY_ALLOW_UPSTREAMS    = jsonencode(["docker.io", "*.example.com"])
       TLOGISTRY_CREDENTIALS_SECRET = "projects/demo-project/secrets/registry-accounts"
       TLOGISTRY_DEADLINE           = "20"
+      TLOGISTRY_DENY_UPSTREAMS     = jsonencode(["evil.example.com"])
+      TLOGISTRY_FORWARDED_HOPS     = "2"
       TLOGISTRY_IDENTITIES = jsonencode([
         { email = "signer-2027@demo-project.iam.gserviceaccount.com", issuer = "https://accounts.google.com" },
         { email = "tag-log@demo-project.iam.gserviceaccount.com", issuer = "https://accounts.google.com" },
       ])
-      TLOGISTRY_LOG_SEARCH = "off"
-      TLOGISTRY_STORE      = "firestore:projects/demo-project/databases/records"
-      TLOGISTRY_TRUST      = "trust-config.json"
+      TLOGISTRY_LOG_SEARCH          = "off"
+      TLOGISTRY_NEW_TAGS_PER_CLIENT = "50/60s"
+      TLOGISTRY_NEW_TAGS_PER_DAY    = "1000"
+      TLOGISTRY_NEW_TAGS_TOTAL      = "off"
+      TLOGISTRY_OWN_HOSTS           = jsonencode(["tags.example.com"])
+      TLOGISTRY_STORE               = "firestore:projects/demo-project/databases/records"
+      TLOGISTRY_TRUST               = "trust-config.json"
     })
     error_message = "The function's environment is not what was asked for."
   }

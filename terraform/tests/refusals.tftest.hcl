@@ -31,6 +31,9 @@ run "malformed" {
     domain                      = "https://tags.example.com/"
     requests_per_minute         = 60.5
     upstream_credentials_secret = "projects/demo-project/secrets/registry-accounts"
+    new_tag_limits              = { per_client = "500 a minute", per_day = "1000/60s" }
+    allow_upstreams             = []
+    deny_upstreams              = ["https://evil.example.com"]
     runtime                     = "nodejs22"
     concurrency                 = 128.5
     cpu                         = "0.5"
@@ -48,7 +51,7 @@ run "malformed" {
     var.project_id, var.region, var.name, var.labels, var.service_account_id, var.accepted_identities, var.trust_config, var.rekor_url,
     var.fulcio_url, var.database_name, var.firestore_location, var.domain, var.requests_per_minute, var.upstream_credentials_secret,
     var.runtime, var.concurrency, var.cpu, var.memory, var.min_instances, var.max_instances, var.deadline_seconds, var.timeout_seconds,
-    var.alert_email, var.notification_channels, var.could_not_tell_threshold,
+    var.alert_email, var.notification_channels, var.could_not_tell_threshold, var.new_tag_limits, var.allow_upstreams, var.deny_upstreams,
   ]
 }
 

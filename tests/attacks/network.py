@@ -10,6 +10,7 @@ Whatever is not loopback is noted and refused before a packet leaves: a test tha
 from __future__ import annotations
 
 import errno
+import socket
 import sys
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -51,7 +52,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event == "socket.getaddrinfo":
         for network in _watching:
             network.looked_up.append(str(args[0]))
-    elif event == "socket.connect" and isinstance(args[1], tuple):
+    elif event == "socket.connect" and isinstance(args[1], tuple) and args[0].type == socket.SOCK_STREAM:
+        # a datagram socket that is connected sends nothing: it is how the kernel is asked for its own addresses
         host, port = str(args[1][0]), int(args[1][1])
         for network in _watching:
             network.connected.append((host, port))

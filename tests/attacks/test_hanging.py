@@ -101,7 +101,7 @@ def test_eight_hanging_requests_leave_the_ping_other_upstreams_and_their_warm_ta
 def test_as_many_hanging_requests_as_threads_hold_them_only_until_it_is_clear_that_the_upstream_hangs(
     deployed: World,
 ) -> None:
-    """32 are at the upstream, the rest waits for a place: that is all threads there are, but not for long, and only once."""
+    """32 are at the upstream, others wait for a place, but not for long, and only once; and they are never all threads."""
     with hanging(deployed, DEPLOYED) as answers:
         assert_the_rest_goes_on(deployed, "eighty", Limits().stall_s + AS_BEFORE_S)
         started = time.monotonic()
@@ -109,5 +109,8 @@ def test_as_many_hanging_requests_as_threads_hold_them_only_until_it_is_clear_th
         assert time.monotonic() - started < AS_BEFORE_S, "nobody waits any more"
         assert_the_rest_goes_on(deployed, "after", AS_BEFORE_S)
     assert {answer.status for answer in answers} == {503}
-    assert sum("does not answer" in answer.message for answer in answers) == DEPLOYED - Limits().calls
+    refused = [
+        answer.message for answer in answers if "does not answer" in answer.message or "too many" in answer.message
+    ]
+    assert len(refused) >= DEPLOYED - Limits().calls
     assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)

@@ -349,6 +349,7 @@ def test_redirects_are_followed_inside_and_a_loop_ends(world: World, name: str) 
     ],
 )
 def test_a_redirect_to_a_private_address_is_not_followed(world: World, name: str, location: str) -> None:
+    """CVE-2026-2376."""
     world.push(name)
     world.registry.fault(f"/v2/library/{name}/manifests/1.0", Redirect(location))
     assert world.get(path(name)).code == "UNAVAILABLE"
@@ -437,6 +438,7 @@ def test_a_blob_redirect_is_handed_out_as_an_absolute_url(world: World, name: st
 
 
 def test_a_blob_redirect_to_a_private_address_is_not_handed_out(world: World, name: str) -> None:
+    """CVE-2026-2376: a client may sit where we do not."""
     digest = world.registry.push_blob(f"library/{name}", b"x")
     world.registry.fault(f"/v2/library/{name}/blobs/*", Redirect("http://169.254.169.254/computeMetadata/v1/"))
     assert world.get(f"/v2/{name}/blobs/{digest}").code == "UNAVAILABLE"
@@ -561,6 +563,18 @@ def test_a_strange_host_header_does_not_get_into_the_command(world: World, name:
     world.push(name, 2)
     refused = world.get(path(name), Host='x";rm -rf /')
     assert json.loads(refused.body)["errors"][0]["detail"]["pull"].startswith(f"docker pull HOST/{name}@")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /v2/ HTTP/1.1\r\nHost: .", b"GET http://anything HTTP/1.1\r\nHost: x"], ids=["Host", "no path"]
+)
+def test_what_the_framework_would_answer_with_a_page_is_json_of_ours(world: World, request_: bytes) -> None:
+    """Found by fuzzing: werkzeug's own 400 for a Host that is no name, and its redirect of a target without a path."""
+    answer = world.function.raw(request_ + b"\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"application/json" in answer
+    assert b"<html" not in answer.lower()
+    assert b"nosniff" in answer
 
 
 def test_absolute_form_is_understood(world: World) -> None:

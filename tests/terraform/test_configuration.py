@@ -78,6 +78,7 @@ def test_the_function_understands_what_it_is_told(
     assert config.store == FirestoreDatabase("demo-project", "tlogistry")
     assert str(config.credentials) == "projects/demo-project/secrets/registry-accounts/versions/latest"
     assert (config.project, config.threads, config.deadline_s, config.log_search) == ("demo-project", 128, 30.0, True)
+    assert config.forwarded_hops == 1, "Cloud Run's front end adds the client's address"
 
 
 def test_no_field_of_the_stores_documents_is_indexed(planned: Planned) -> None:

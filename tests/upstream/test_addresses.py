@@ -41,6 +41,7 @@ METADATA = (
 
 @pytest.mark.parametrize("block", REFUSED)
 def test_no_address_of_a_special_block_is_public(block: str) -> None:
+    """GGCR#2284: a check of some blocks was passed by 0.0.0.0 and ::."""
     network = ip_network(block)
     middle = network.network_address + network.num_addresses // 2
     for address in (network.network_address, middle, network.broadcast_address):

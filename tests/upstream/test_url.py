@@ -27,7 +27,8 @@ BAD = (
     "https://reg.example /", " https://reg.example/", "https://reg.example/\t", "https://reg.example/\r\nX: y",
     "https://reg.exa\x00mple/", "https://\uff52eg.example/", "https://①②⑦.0.0.1/", "https://bücher.example/",
     "https://%31%36%39.254.169.254/", "https://reg.example:0/", "https://reg.example:99999/", "https://reg.example:+1/",
-    "https://reg.example:80:80/", "https://[::1/", "https://::1/", "https://./", "https://" + "a" * 9000,
+    "https://reg.example:80:80/", "https://[::1/", "https://::1/", "https://./", "https://reg.example../",
+    "https://reg..example/", "https://" + "a" * 9000,
 )  # fmt: skip
 
 
