@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.engines import Containerd, Docker, Podman, Registry, Skopeo, missing
+from tests.e2e import gotools
+from tests.e2e.clients import Containers
+from tests.e2e.engines import Containerd, Docker, Registry, missing
+from tests.e2e.internet import Internet
 from tests.e2e.processes import unmount_under
 from tests.e2e.service import Service
+from tests.fakes.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -27,6 +31,16 @@ def need(*commands: str) -> None:
     if sentence is None:
         return
     if os.environ.get("TLOGISTRY_REQUIRE_E2E") == "1":
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+def need_go(name: str) -> None:
+    """The same for a client that is built by `go`; promised to be there only where `go` is."""
+    sentence = gotools.missing(name)
+    if sentence is None:
+        return
+    if os.environ.get("TLOGISTRY_REQUIRE_E2E") == "1" and gotools.go():
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
 
@@ -84,23 +98,55 @@ def docker(workshop: Path) -> Iterator[Docker]:
 
 
 @pytest.fixture(scope="session")
-def containerd(workshop: Path) -> Iterator[Containerd]:
+def containerd(workshop: Path, internet: Internet) -> Iterator[Containerd]:
     need("containerd", "ctr")
-    engine = Containerd(workshop / "ctd")
+    engine = Containerd(workshop / "ctd", env=internet.env)
     yield engine
     engine.end()
 
 
 @pytest.fixture(scope="session")
-def podman(workshop: Path) -> Podman:
-    need("podman")
-    return Podman(workshop / "podman")
+def containerd2(workshop: Path, internet: Internet) -> Iterator[Containerd]:
+    """One of the 2.x, which Debian does not have yet."""
+    need_go("containerd")
+    engine = Containerd(workshop / "ctd2", gotools.TOOLS["containerd"].folder, internet.env)
+    yield engine
+    engine.end()
 
 
 @pytest.fixture(scope="session")
-def skopeo(workshop: Path) -> Skopeo:
+def podman(workshop: Path, internet: Internet) -> Containers:
+    need("podman")
+    return Containers(workshop / "podman", "podman", **internet.env)
+
+
+@pytest.fixture(scope="session")
+def skopeo(workshop: Path, internet: Internet) -> Containers:
     need("skopeo")
-    return Skopeo(workshop / "skopeo")
+    return Containers(workshop / "skopeo", "skopeo", **internet.env)
+
+
+@pytest.fixture(scope="session")
+def buildah(workshop: Path, internet: Internet) -> Containers:
+    need("buildah")
+    return Containers(workshop / "buildah", "buildah", **internet.env)
+
+
+@pytest.fixture(scope="session")
+def internet(workshop: Path, docker_io: Registry, ghcr_io: Registry) -> Iterator[Internet]:
+    """Docker Hub and ghcr.io, for a client that asks them by their names."""
+    with Internet(workshop / "internet", {"registry-1.docker.io": docker_io.url, "ghcr.io": ghcr_io.url}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def counted(workshop: Path) -> Iterator[tuple[FakeRegistry, Service]]:
+    """A Docker Hub that asks for tokens and keeps every request in mind, and a service in front of it."""
+    with FakeRegistry(token_field="token", accounts={}) as registry:
+        running = Service(workshop / "counted", {"docker.io": registry.base_url})
+        running.start()
+        yield registry, running
+        running.kill()
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,21 @@ import shutil
 import signal
 import socket
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import grpc  # type: ignore[import-untyped]
 import requests
 
-from tests.e2e.processes import Process, Said, StartFailed, environment, run, wait_until
+from tests.e2e.processes import Process, Said, StartFailed, environment, run
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+NONE: Mapping[str, str] = MappingProxyType({})
 START_S = 40
+CALL_S = 60
 PACKAGES = {
     "dockerd": "docker.io",
     "docker": "docker.io",
@@ -28,8 +33,26 @@ PACKAGES = {
     "ctr": "containerd",
     "podman": "podman",
     "skopeo": "skopeo",
+    "buildah": "buildah",
     "docker-registry": "docker-registry",
 }
+# Pulls by CRI and by `ctr`, also where overlays cannot be mounted. The first part is containerd 1's, the second 2's.
+CONTAINERD = """version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{hosts}"
+
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "native"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "{hosts}"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+platform = "linux"
+snapshotter = "native"
+"""
 
 
 def missing(*commands: str) -> str | None:
@@ -37,7 +60,7 @@ def missing(*commands: str) -> str | None:
     for command in commands:
         if shutil.which(command) is None:
             return f"{command} is not installed; it is in the Debian package {PACKAGES[command]}"
-    if os.geteuid() != 0 and set(commands) & {"dockerd", "containerd", "podman"}:
+    if os.geteuid() != 0 and set(commands) & {"dockerd", "containerd", "podman", "buildah"}:
         return f"{commands[0]} needs root here"
     return None
 
@@ -89,22 +112,30 @@ class Registry:
 class Docker:
     """The Docker engine with its classic image store: it asks for a tag by HEAD and then by GET."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: str = "{}", env: Mapping[str, str] = NONE) -> None:
+        """`settings` is its daemon.json."""
         folder.mkdir()
         self._folder = folder
         self._env = environment(DOCKER_CONFIG=str(folder), HOME=str(folder), DOCKER_HOST=f"unix://{folder}/docker.sock")
+        (folder / "daemon.json").write_text(settings)
         command: list[str | Path] = ["dockerd", "--iptables=false", "--bridge=none", "--storage-driver=vfs"]
         command += ["--data-root", folder / "root", "--exec-root", folder / "exec", "--pidfile", folder / "pid"]
         command += ["-H", f"unix://{folder}/docker.sock", "--insecure-registry", "127.0.0.0/8"]
-        self.process = Process(command, folder / "dockerd.log", self._env)
+        command += ["--config-file", folder / "daemon.json"]
+        self.process = Process(command, folder / "dockerd.log", {**self._env, **env})
         try:
             self.process.wait_until(lambda: self.run("version", "--format", "{{.Server.Version}}").code == 0, START_S)
         except StartFailed:
             self.end()
             raise
 
-    def run(self, *arguments: str) -> Said:
-        return run(["docker", *arguments], self._env)
+    def run(self, *arguments: str, program: str = "docker", **env: str) -> Said:
+        return run([program, *arguments], {**self._env, **env}, cwd=self._folder)
+
+    def write(self, name: str, text: str) -> None:
+        """A file in the folder in which its client runs."""
+        (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self._folder / name).write_text(text)
 
     def pull(self, reference: str) -> Said:
         return self.run("pull", reference)
@@ -118,66 +149,54 @@ class Docker:
 class Containerd:
     """containerd, as Kubernetes uses it: it asks for a tag by HEAD alone, and then by digest."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path | None = None, env: Mapping[str, str] = NONE) -> None:
+        """`programs`: the folder of another containerd and its ctr. `hosts` is where it looks for hosts.toml."""
         folder.mkdir()
+        self._folder = folder
         self._socket = folder / "c.sock"
-        (folder / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
-        command: list[str | Path] = ["containerd", "--config", folder / "config.toml", "--address", self._socket]
+        self._ctr = programs / "ctr" if programs is not None else "ctr"
+        self.hosts = folder / "certs.d"
+        self._env = environment(CONTAINERD_ADDRESS=str(self._socket), CONTAINERD_SNAPSHOTTER="native", **env)
+        (folder / "config.toml").write_text(CONTAINERD.format(hosts=self.hosts))
+        containerd = programs / "containerd" if programs is not None else "containerd"
+        command: list[str | Path] = [containerd, "--config", folder / "config.toml", "--address", self._socket]
         command += ["--root", folder / "root", "--state", folder / "state"]
-        self.process = Process(command, folder / "containerd.log", environment(HOME=str(folder)))
+        self.process = Process(command, folder / "containerd.log", environment(HOME=str(folder), **env))
         try:
-            self.process.wait_until(lambda: self.run("version").code == 0, START_S)
+            self.process.wait_until(
+                lambda: self.run("version").code == 0 and not self._call("ListImages", b"").code, START_S
+            )
         except StartFailed:
             self.end()
             raise
 
     def run(self, *arguments: str) -> Said:
-        return run(["ctr", "--address", self._socket, *arguments])
+        return run([self._ctr, *arguments], self._env, cwd=self._folder)
 
     def pull(self, reference: str) -> Said:
-        return self.run("images", "pull", "--plain-http", "--snapshotter", "native", reference)
+        return self.run("images", "pull", "--plain-http", reference)
+
+    def kubelet_pulls(self, image: str) -> Said:
+        """What kubelet asks for a Pod's `image:`."""
+        return self._call("PullImage", _message(_message(image.encode())))  # PullImageRequest.image.image
+
+    def _call(self, method: str, request: bytes) -> Said:
+        """A call of Kubernetes' runtime interface (CRI, runtime.v1.ImageService)."""
+        with grpc.insecure_channel(f"unix://{self._socket}") as channel:
+            try:
+                channel.unary_unary(f"/runtime.v1.ImageService/{method}")(request, timeout=CALL_S)
+            except grpc.RpcError as error:
+                return Said(1, "", f"{error.details()}\n")
+        return Said(0, "", "")
 
     def end(self) -> None:
         self.process.end(20)
 
 
-class Podman:
-    """podman (containers/image): it asks for a tag by GET and hashes what it gets. No daemon."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._env = policy(folder)
-
-    def run(self, *arguments: str) -> Said:
-        places: list[str | Path] = ["--root", self._folder / "root", "--runroot", self._folder / "run"]
-        places += ["--tmpdir", self._folder / "tmp"]
-        return run(["podman", "--storage-driver=vfs", *places, *arguments], self._env)
-
-    def pull(self, reference: str) -> Said:
-        return self.run("pull", "--tls-verify=false", reference)
-
-
-class Skopeo:
-    """skopeo (containers/image) looks at an image without pulling it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._env = policy(folder)
-
-    def inspect(self, reference: str) -> Said:
-        return run(["skopeo", "inspect", "--no-tags", "--tls-verify=false", f"docker://{reference}"], self._env)
-
-
-def policy(folder: Path) -> dict[str, str]:
-    """An environment in which containers/image reads nothing of the user's own settings."""
-    (folder / "registries.conf").write_text("unqualified-search-registries = []\n")
-    containers = folder / ".config/containers"
-    containers.mkdir(parents=True)
-    (containers / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-    return environment(
-        HOME=str(folder), XDG_RUNTIME_DIR=str(folder), CONTAINERS_REGISTRIES_CONF=str(folder / "registries.conf")
-    )
+def _message(content: bytes) -> bytes:
+    """A protobuf message that has only its field 1, of a type with a length."""
+    length = [len(content)] if len(content) < 128 else [len(content) & 127 | 128, len(content) >> 7]
+    return bytes([1 << 3 | 2, *length]) + content
 
 
 def _answers(url: str) -> bool:
@@ -185,6 +204,3 @@ def _answers(url: str) -> bool:
         return requests.get(url, timeout=2).ok
     except requests.RequestException:
         return False
-
-
-__all__ = ["Containerd", "Docker", "Podman", "Registry", "Skopeo", "free_port", "missing", "wait_until"]

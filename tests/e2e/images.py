@@ -2,6 +2,7 @@
 
     image = make("v1")                        a single OCI manifest for linux/amd64
     image = make("v1", kind=DOCKER, multi=True)   a Docker manifest list of linux/amd64 and linux/arm64
+    image = chart("v1"), image = file("v1")   a helm chart, and a file as oras stores it
     push("http://127.0.0.1:5000", "library/alpine", "3.16.0", image)
 
 The same arguments give the same digests.
@@ -16,8 +17,11 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from tests.fakes.registry import FakeRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,32 @@ def make(text: str, kind: Kind = OCI, *, multi: bool = False) -> Image:
     return Image(index, tuple(child for child, _ in children), tuple(all_blobs))
 
 
+def chart(text: str) -> Image:
+    """A helm chart, version 1.2.3, as `helm push` stores it (https://helm.sh/docs/topics/registries/)."""
+    about = {"apiVersion": "v2", "name": "my-chart", "version": "1.2.3", "description": text}
+    layer = gzip.compress(_tar(json.dumps(about).encode(), "my-chart/Chart.yaml"), mtime=0)  # JSON is YAML
+    return _artifact(
+        _json("application/vnd.cncf.helm.config.v1+json", about),
+        Content("application/vnd.cncf.helm.chart.content.v1.tar+gzip", layer),
+    )
+
+
+def file(text: str) -> Image:
+    """A file `my-app.txt`, as `oras push` stores it."""
+    return _artifact(
+        _json("application/vnd.oci.empty.v1+json", {}),
+        Content("text/plain", text.encode()),
+        artifactType="application/vnd.example.my-app",
+    )
+
+
+def _artifact(config: Content, layer: Content, **more: object) -> Image:
+    title = {"org.opencontainers.image.title": "my-app.txt"}
+    described = {"config": config.descriptor(), "layers": [layer.descriptor(annotations=title)]}
+    manifest = _json(OCI.manifest, {"schemaVersion": 2, "mediaType": OCI.manifest, **more, **described})
+    return Image(manifest, (), (layer, config))
+
+
 def _single(text: str, kind: Kind, architecture: str) -> tuple[Content, tuple[Content, ...]]:
     tar = _tar(text.encode())
     layer = Content(kind.layer, gzip.compress(tar, mtime=0))
@@ -110,10 +140,10 @@ def _single(text: str, kind: Kind, architecture: str) -> tuple[Content, tuple[Co
     return manifest, (layer, config)
 
 
-def _tar(data: bytes) -> bytes:
+def _tar(data: bytes, name: str = "hello") -> bytes:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:
-        entry = tarfile.TarInfo("hello")
+        entry = tarfile.TarInfo(name)
         entry.size = len(data)
         tar.addfile(entry, io.BytesIO(data))
     return made.getvalue()
@@ -121,6 +151,15 @@ def _tar(data: bytes) -> bytes:
 
 def _json(media_type: str, value: dict[str, Any]) -> Content:
     return Content(media_type, json.dumps(value, indent=2).encode())
+
+
+def hold(registry: FakeRegistry, repository: str, tag: str, image: Image) -> str:
+    """Put it into a registry of the tests' own, and the tag on it. Returns the digest."""
+    for blob in image.blobs:
+        registry.push_blob(repository, blob.data)
+    for child in image.children:
+        registry.push(repository, None, child.data, child.media_type)
+    return registry.push(repository, tag, image.tagged.data, image.tagged.media_type)
 
 
 def push(registry: str, repository: str, tag: str, image: Image) -> str:

@@ -42,17 +42,26 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, timeout: float = 60) -> Said:
-    """Run a command to its end."""
+def run(
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    cwd: Path | None = None,
+    *,
+    merged: bool = False,
+) -> Said:
+    """Run a command to its end. `merged`: all that it prints is in `out`, in the order in which a user sees it."""
     done = subprocess.run(
         [str(part) for part in command],
         env=environment() if env is None else dict(env),
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
         timeout=timeout,
         check=False,
     )
-    return Said(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    return Said(done.returncode, done.stdout.decode(errors="replace"), (done.stderr or b"").decode(errors="replace"))
 
 
 def wait_until(ready: Callable[[], bool], seconds: float) -> bool:

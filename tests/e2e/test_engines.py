@@ -9,7 +9,8 @@ import pytest
 from tests.e2e.images import DOCKER, OCI, make, push
 
 if TYPE_CHECKING:
-    from tests.e2e.engines import Containerd, Docker, Podman, Registry, Skopeo
+    from tests.e2e.clients import Containers
+    from tests.e2e.engines import Containerd, Docker, Registry
     from tests.e2e.images import Kind
 
 
@@ -34,7 +35,9 @@ def test_containerd_pulls_and_does_not_notice_a_moved_tag(docker_io: Registry, c
         assert digest in containerd.run("images", "list").out
 
 
-def test_podman_pulls_and_does_not_notice_a_moved_tag(docker_io: Registry, podman: Podman, skopeo: Skopeo) -> None:
+def test_podman_pulls_and_does_not_notice_a_moved_tag(
+    docker_io: Registry, podman: Containers, skopeo: Containers
+) -> None:
     for text in ("first", "moved"):
         digest = push(docker_io.url, "direct/podman", "v1", make(text, multi=True))
         said = podman.pull(f"{docker_io.host}/direct/podman:v1")
