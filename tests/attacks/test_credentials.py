@@ -4,7 +4,8 @@
 sent. In each attack the manifest was shown to an anonymous client before, so that the account is about to be used, and the
 answer that the client gets is still the right one.
 
-Realms: CVE-2026-33540, CVE-2026-48978, GHSA-28r5-37g7-p6mp. Redirects: CVE-2020-15157, GHSA-vh4v-2xq2-g5cg, GGCR#2193.
+Realms: CVE-2026-33540, CVE-2026-48978, GHSA-28r5-37g7-p6mp, oras-dotnet#393.
+Redirects: CVE-2020-15157, GHSA-vh4v-2xq2-g5cg, GGCR#2193.
 """
 
 from __future__ import annotations

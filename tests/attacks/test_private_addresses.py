@@ -116,7 +116,7 @@ def _token_port(fake: FakeRegistry) -> int:
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_spelling_of_an_inner_address_is_asked(fake: FakeRegistry, network: Network, host: str, place: str) -> None:
-    """GGCR#2243, GGCR#2284, google/kf#1108, CVE-2026-33540, GHSA-xf85-363p-868w, GHSA-28r5-37g7-p6mp, GHSA-x2f5-332j-9xwq."""
+    """GGCR#2243, GGCR#2284, google/kf#1108, CVE-2026-33540, CVE-2026-48978, GHSA-28r5-37g7-p6mp, GHSA-x2f5-332j-9xwq."""
     attack, path = PLACES[place]
     for scheme in ("http", "https"):
         with asking({"docker.io": fake}) as asked, pytest.raises(UpstreamUnavailable):
@@ -275,11 +275,14 @@ def test_a_mapped_mirror_is_not_reachable_for_a_strangers_registry(network: Netw
                 BaseUrl("https", "mirror.example", mirror.port), soon(), vouched=False
             )
         assert mirror.count() == 0
+        twin = {"mapped.example": f"https://twin.example:{mirror.port}"}  # the very origin that a stranger names
+        with asking(twin, resolver=names({"twin.example": ["127.0.0.1"]})) as asked, pytest.raises(NameInvalid):
+            asked.registries.head(Tag.parse(f"twin.example:{mirror.port}/a:1"), soon())
     assert network.connected == []
 
 
 def test_a_token_service_that_redirects_is_not_followed(network: Network) -> None:
-    """GGCR PR#2291: inside, or anywhere else, even to a token service that would give a token."""
+    """GGCR#2291: inside, or anywhere else, even to a token service that would give a token."""
     with FakeRegistry(token_field="token") as fake, FakeRegistry(token_field="token") as other:
         fake.push("library/alpine", "3.16.0", image("a"), TYPE)
         for location in ("http://169.254.169.254/computeMetadata/v1/", "https://auth.example/token", other.token_url):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lib.errors import TlogistryError, UpstreamUnavailable
+from lib.errors import ManifestInvalid, NotFound, TlogistryError, UpstreamUnavailable
 from lib.oci.manifest import MAX_BYTES
+from lib.upstream.limits import Limits
 from tests.fakes.registry import EndlessBody, FakeRegistry, Raw, Redirect, Status, image
 from tests.upstream.support import ALPINE, ALPINE_PATH, TYPE, asking, names, soon
 from tests.upstream.test_transport import certificate
@@ -26,7 +27,7 @@ def _hosts(fake: FakeRegistry) -> list[tuple[str, bool]]:
 
 
 def test_a_token_does_not_follow_a_redirect_to_another_host() -> None:
-    """CVE-2020-15157, GHSA-vh4v-2xq2-g5cg, GGCR#2193: same server, same port, another name."""
+    """CVE-2020-15157, GHSA-vh4v-2xq2-g5cg, GGCR#2193, GHSA-9m43-p3cx-w8j5: same server, same port, another name."""
     with FakeRegistry(token_field="token") as fake:
         fake.push("library/alpine", "3.16.0", image("a"), TYPE)
         alias = f"http://alias.example:{fake.port}"
@@ -101,13 +102,18 @@ def test_a_realm_inside_is_not_a_token_for_the_one_who_named_it(network: Network
 @pytest.mark.parametrize("endless", [EndlessBody("length"), EndlessBody("chunked"), EndlessBody("close")], ids=str)
 @pytest.mark.parametrize("where", ["/token", ALPINE_PATH])
 def test_an_endless_body_ends_at_its_cap(where: str, endless: EndlessBody) -> None:
-    """GHSA-f36w-mj3v-6jqv: 4 MiB of a manifest, 64 KiB of a token, however it is framed."""
+    """GHSA-f36w-mj3v-6jqv: 4 MiB of a manifest, 64 KiB of a token, however it is framed; no more than that is read."""
+    cap = 65_536 if where == "/token" else MAX_BYTES
     with FakeRegistry(token_field="token") as fake, asking({"docker.io": fake}) as asked:
         fake.fault(where, endless)
-        with pytest.raises(
-            UpstreamUnavailable, match=f"longer than {65_536 if where == '/token' else MAX_BYTES} bytes"
-        ):
+        with pytest.raises(TlogistryError, match=f"longer than {cap} bytes") as caught:
             asked.registries.manifest(ALPINE.repository, ALPINE, soon(30))
+    error: BaseException | None = caught.value
+    said = []
+    while error is not None:
+        said.append(str(error))
+        error = error.__cause__
+    assert any(text.startswith("the answer of ") and text.endswith(f" is longer than {cap} bytes") for text in said)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
@@ -121,13 +127,27 @@ def test_an_endless_body_of_an_error_is_not_read(status: int) -> None:
         assert "longer" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "framing", [f"Content-Length: {1 << 40}", "Content-Length: 2000", "Transfer-Encoding: chunked"]
+)
+def test_an_error_whose_body_does_not_come_is_not_waited_for(framing: str) -> None:
+    """GHSA-f36w-mj3v-6jqv: nor can a body that is announced and never sent hold a request until its time is over."""
+    head = f"HTTP/1.1 404 X\r\n{framing}\r\n\r\n".encode()
+    deadline = soon(60)
+    with FakeRegistry() as fake, asking({"docker.io": fake}, limits=Limits(read_s=60.0)) as asked:
+        fake.fault(ALPINE_PATH, Raw(head, keep=True))
+        with pytest.raises(NotFound):
+            asked.registries.manifest(ALPINE.repository, ALPINE, deadline)
+    assert not deadline.passed()
+
+
 def test_a_manifest_may_be_exactly_as_long_as_the_cap() -> None:
     with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
         for extra in (0, 1):
             content = image("a", size=MAX_BYTES + extra - len(image("a")))
             fake.push("library/alpine", "3.16.0", content, TYPE)
             if extra:
-                with pytest.raises(UpstreamUnavailable, match="longer than"):
+                with pytest.raises(ManifestInvalid, match="longer than"):
                     asked.registries.manifest(ALPINE.repository, ALPINE, soon(30))
             else:
                 assert asked.registries.manifest(ALPINE.repository, ALPINE, soon(30)).content == content

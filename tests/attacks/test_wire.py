@@ -62,7 +62,7 @@ TRAVERSALS = (
     "/v2/alpine/../debian/manifests/1", "/v2/alpine/./manifests/1", "/v2/alpine/manifests/%2e%2e", "/v2/..;/alpine/manifests/1",
     "/v2/alpine/manifests/1%2F..%2F2", "/v2/alpine/manifests/1/../2", "/v2/alpine/%252e%252e/manifests/1",
     "/v2/alpine%2fx/manifests/1", "/v2/alpine//manifests/1", "/v2/alpine/manifests//1", "/v2/alpine%5c..%5cx/manifests/1",
-    "/v2/%61lpine/manifests/1", "/v2/alpine/manifests/1?ns=ghcr.io", "/v2/alpine/manifests/1%3Fns=ghcr.io",
+    "/v2/%61lpine/manifests/1", "/v2/alpine/manifests/1%3Fns=ghcr.io",
     "/v2/alpine/manifests/1%23", "/v2/alpine/manifests/1%00.png", "/v2/alpine/manifests/1%0a", "/v2/alpine/manifests/1%20",
     "/v2/alpine/blobs/..%2F..%2Ftoken", "/v2/alpine/blobs/sha256:%2e%2e", "/sightings/..%2F..%2Fetc%2Fpasswd",
     "/sightings/../v2/", "/%76%32/alpine/manifests/1", "/v2/b%C3%BCcher.example/x/manifests/1",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from sigstore.errors import VerificationError
 
 from lib.config import Identity, TrustFile
 from lib.errors import ConfigInvalid, RecordInvalid
@@ -14,7 +20,7 @@ from lib.handlers.response import time_text
 from lib.oci.reference import Tag
 from lib.sighting.sighting import Bundle
 from lib.sighting.trust import REFRESH_EVERY_S, TrustSource
-from lib.sighting.verifier import SightingVerifier
+from lib.sighting.verifier import FULCIO_ISSUER, FULCIO_ISSUER_V2, IdentityPolicy, SightingVerifier
 from lib.telemetry import Telemetry
 from tests.clock import Clock
 
@@ -122,11 +128,60 @@ def test_whatever_third_party_parsing_raises_is_a_record_that_does_not_verify(co
         verifier().verify(Bundle(content), ALPINE)
 
 
-def test_a_certificate_with_a_second_name_is_not_ours() -> None:
-    """Anyone's CA policy may allow more names; ours is the only one, or it is not ours."""
+def test_our_name_from_another_issuer_is_not_ours() -> None:
     other = Identity(OURS.email, "https://accounts.google.com")
     with pytest.raises(RecordInvalid, match="not an accepted identity"):
         verifier(other).verify(bundle("bundle-v1.sigstore.json"), ALPINE)
+
+
+def certificate(*names: x509.GeneralName, issuers: tuple[str, ...] = (OURS.issuer,)) -> x509.Certificate:
+    """By a CA that puts these names in, and says the first issuer in the old extension and the second in the new one."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sigstore")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now).not_valid_after(now + dt.timedelta(minutes=10))
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+    )  # fmt: skip
+    encoded = (issuers[0].encode(), b"\x0c" + bytes([len(issuers[-1])]) + issuers[-1].encode())  # bare; DER UTF8String
+    for oid, value in list(zip((FULCIO_ISSUER, FULCIO_ISSUER_V2), encoded, strict=True))[: len(issuers)]:
+        made = made.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
+    return made.sign(key, hashes.SHA256())
+
+
+MINE = x509.RFC822Name(OURS.email)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (MINE, x509.RFC822Name("thief@example.com")),
+        (x509.RFC822Name("thief@example.com"), MINE),
+        (MINE, x509.UniformResourceIdentifier("https://example.com")),
+        (MINE, MINE),
+        (x509.UniformResourceIdentifier(OURS.email),),
+        (x509.DNSName(OURS.email),),
+        (x509.RFC822Name(OURS.email.upper()),),
+        (x509.RFC822Name(f"x{OURS.email}"),),
+    ],
+    ids=str,
+)
+def test_a_certificate_with_a_second_name_is_not_ours(names: tuple[x509.GeneralName, ...]) -> None:
+    """Anyone's CA policy may allow more names; ours is the only one, as an e-mail address and letter by letter."""
+    policy = IdentityPolicy((OURS,))
+    policy.verify(certificate(MINE))
+    with pytest.raises(VerificationError):
+        policy.verify(certificate(*names))
+
+
+@pytest.mark.parametrize("issuers", [("https://evil.example", OURS.issuer), (OURS.issuer, "https://evil.example")])
+def test_a_certificate_that_names_two_issuers_is_not_ours(issuers: tuple[str, str]) -> None:
+    """Fulcio says the issuer twice; both must be the accepted one."""
+    policy = IdentityPolicy((OURS,))
+    policy.verify(certificate(MINE, issuers=(OURS.issuer, OURS.issuer)))
+    with pytest.raises(VerificationError, match="not an accepted identity"):
+        policy.verify(certificate(MINE, issuers=issuers))
 
 
 def _without_keys(text: str) -> str:
