@@ -6,9 +6,12 @@ registry holds; here it is bounded for all of them together, by the registered d
 (`lib/domain.py`), because names below one domain are free:
 
     in all          15/16 of the threads: the rest is for /livez, /v2/ and /sightings
-    of one domain   3/4
-    of strangers    3/8, all together: domains that have not answered this process quickly, or not since they stalled
-    streams         3/8, of all domains together
+    of one domain   3/4, or as many as its registry's own places and line hold, if that is more
+    of strangers    3/8, at least 16, all together: domains that did not answer this process quickly, or not since they stalled
+    streams         3/8, at least 16, of all domains together
+
+So with few threads none is kept free: there a burst on one healthy registry is more likely than several that hang, and
+waits for its turn at the web server.
 
 A domain stalls if somebody is inside and nobody was answered for `STALL_S`. Beyond a limit the answer is immediate: nobody
 queues here. What is left to a registry that answers first and hangs then is `STALL_S`. Not here: how long one call may take
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
 
 STALL_S = 3.0  # seconds, as `Limits.stall_s`: longer than tokens and handshakes take
 KNOWN = 1024  # domains remembered as answering
-FEWEST = 4  # of strangers, and streams: a client fetches three layers at once
+FEWEST = 16  # of strangers, and streams: a small cluster's burst on a registry that was not asked before
+ONE = 88  # of one domain: `Limits.calls` and `Limits.waiting` of one registry
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ class Crowd:
         """`clock` is monotonic, in seconds; `known` are domains that are no strangers to begin with."""
         self._clock = clock
         self._in_all = threads - threads // 16
-        self._of_one = threads - threads // 4
+        self._of_one = max(ONE, threads - threads // 4)
         self._of_strangers = max(FEWEST, threads * 3 // 8)
         self._of_streams = max(FEWEST, threads * 3 // 8)
         self._lock = threading.Lock()

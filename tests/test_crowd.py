@@ -151,4 +151,12 @@ def test_threads_that_race_are_never_more_than_there_are() -> None:
     with ThreadPoolExecutor(64) as pool:
         list(pool.map(work, range(64)))
     assert max(most) <= 30
-    assert len(let_in(crowd, "r0.example", 100)) == 24
+    assert len(let_in(crowd, "r0.example", 100)) == 30
+
+
+@pytest.mark.parametrize("threads", [8, 16, 64])
+def test_a_burst_on_one_healthy_registry_is_let_in_as_far_as_there_are_threads(threads: int) -> None:
+    crowd = Crowd(threads, Clock().now, ["known.example"])
+    assert len(let_in(crowd, "known.example", threads)) == threads - threads // 16
+    crowd = Crowd(threads, Clock().now)
+    assert len(let_in(crowd, "new.example", threads)) == min(threads - threads // 16, max(16, threads * 3 // 8))
