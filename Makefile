@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP VIRTUAL_ENV
 
 help:
 	@echo "make run    the service with a local Sigstore on http://localhost:8080 (PORT=… chooses another)"
-	@echo "make test   the whole suite"
+	@echo "make test   the suite, without what takes minutes (TESTS='-m \"long or not long\"' for all of it)"
 	@echo "make lint   ruff and mypy     make bench  measure, and write docs/performance.md"
 	@echo "make fuzz   a million cases   make soak   15 minutes of 80 clients, with a plot"
 	@echo "make lock   pins with hashes  make clean  what was made here, but never .tlogistry/"

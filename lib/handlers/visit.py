@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def visiting(
     crowd: Crowd, upstream: str, answer: Callable[[], Response], *, was_answered: Callable[[], bool]
 ) -> Response:
-    """What `answer` gives; `was_answered` is whether the registry said anything meanwhile.
+    """What `answer` gives; `was_answered` is whether the registry said anything before that failed.
 
     Raises Overloaded, and what `answer` raises.
     """
@@ -31,9 +31,11 @@ def visiting(
     try:
         try:
             given = answer()
-        finally:
+        except BaseException:
             if was_answered():
                 visit.answered()
+            raise
+        visit.answered()  # or it was in memory, or another request's answer: in any case nobody waited in vain
         if not isinstance(given.body, bytes):
             given = replace(given, body=_stream(given.body, visit))
             streams = True
