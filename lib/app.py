@@ -134,6 +134,16 @@ class App:
             else "OFF (TLOGISTRY_LOG_SEARCH): a lost store is not mended from the log",
             credentials=config.credentials,
             threads=config.threads,
+            newTags={
+                "perClient": str(config.new_tags_per_client or "off"),
+                "perDomain": str(config.new_tags_per_domain or "off"),
+                "total": str(config.new_tags_total or "off"),
+                "perDay": str(config.new_tags_per_day or "off"),
+            },
+            forwardedHops=config.forwarded_hops,
+            allow="all registries" if config.allow_upstreams is None else ", ".join(map(str, config.allow_upstreams)),
+            deny=", ".join(map(str, config.deny_upstreams)) or None,
+            own=", ".join(sorted(config.own_hosts)) or None,
         )
 
     def handle(self, request: flask.Request) -> flask.Response:

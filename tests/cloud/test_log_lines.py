@@ -229,3 +229,5 @@ def test_the_first_line_of_an_instance_says_what_it_is(played: Played) -> None:
         assert set(line["upstreams"]) == {"docker.io", UNCHALLENGED, DEAD}
         assert (line["deadline"], line["logSearch"], line["threads"]) == (30.0, "on", THREADS)
         assert line["credentials"] == f"{SECRET}/versions/latest"
+        assert line["newTags"].keys() == {"perClient", "perDomain", "total", "perDay"}
+        assert line["allow"] == "all registries"
