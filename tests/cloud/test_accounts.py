@@ -92,7 +92,7 @@ def test_over_the_rate_limit_a_public_image_is_served_and_without_the_secret_it_
         assert (first.status, first.digest, first.headers["Tlog-First-Seen"]) == (200, digest, "true")
         assert function.by_tag("my-user/public:v1", "HEAD").digest == digest
         assert function.get(f"/v2/my-user/public/manifests/{digest}").body == image("first")
-        assert world.registry.pulled_by_account == 2
+        assert world.registry.pulled_by_account == 1, "the manifest is held since then"
         moved = world.push("my-user/public", "moved")
         refused = function.by_tag("my-user/public:v1")
         assert refused.status == http.client.FORBIDDEN
@@ -122,8 +122,10 @@ def test_a_private_image_that_the_account_may_read_is_refused(world: World) -> N
         config = Digest.of(b"{}")
         world.registry.push_blob("my-user/private", b"{}")
         assert function.get(f"/v2/my-user/private/blobs/{config}").status == http.client.NOT_FOUND
-        for line in function.about("my-user/private:v1"):
-            assert (line["verdict"], line["status"], line["upstreamStatus"]) == ("not public", 404, 401)
+        lines = function.about("my-user/private:v1")
+        assert lines[0]["upstreamStatus"] == 401
+        for line in lines:  # the later ones may be answered from what the registry said a moment before
+            assert (line["verdict"], line["status"]) == ("not public", 404)
         assert digests_logged(world.deployment.dev.url, Tag.parse("my-user/private:v1")) == set()
         holds_nothing(function)
 
