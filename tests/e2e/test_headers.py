@@ -192,7 +192,7 @@ def test_the_sigstore_command_refuses_another_digest(service: Service, evidence:
         ("GET", "/v2/Library/alpine/manifests/3.16.0", 400),
         ("GET", "/v2/library/alpine/manifests/-3.16.0", 404),
         ("GET", "/v2/library/alpine/manifests/sha256:abc", 400),
-        ("GET", "/v2/library/alpine/manifests/3.16.0?ns=ghcr.io", 400),
+        ("GET", "/v2/quay.io/library/alpine/manifests/3.16.0?ns=ghcr.io", 400),
     ],
 )
 def test_other_paths_and_methods(service: Service, method: str, path: str, status: int) -> None:
