@@ -139,7 +139,7 @@ def test_a_public_image_that_turns_private_is_refused_by_tag_at_once(world: Worl
             assert function.by_tag("my-user/turning:v1", method).status == http.client.NOT_FOUND
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_rotated_secret_is_picked_up_without_a_restart(world: World) -> None:
     world.push("my-user/rotated")
     world.push("my-user/again", "again")

@@ -108,7 +108,7 @@ def world(workshop: Path, programs: Path, emulator: FirestoreEmulator, tmp_path:
         yield World(Deployment(folder, programs, emulator.url, dev, {"docker.io": registry.base_url}), registry)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_two_deployments_no_tag_is_refused_in_between(world: World) -> None:
     with ExitStack() as stack:
         before = stack.enter_context(world.before())

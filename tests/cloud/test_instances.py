@@ -53,7 +53,7 @@ def client(port: int, method: str, tags: list[str], meet: threading.Barrier, got
     return ask
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_eight_instances_agree_on_three_hundred_new_tags(
     workshop: Path,
     programs: Path,

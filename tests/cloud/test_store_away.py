@@ -128,7 +128,7 @@ class Crowd:
                 self._world.emulator.thaw()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_frozen_and_thawed_in_the_middle(world: World) -> None:
     tags = [f"frozen{number}" for number in range(TAGS)]
     world.flip(tags)
@@ -213,7 +213,7 @@ def test_while_it_is_away_what_an_instance_remembers_is_served_and_nothing_else(
         assert statuses == [http.client.OK, http.client.FORBIDDEN, http.client.OK]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_and_restarted_empty_the_log_gives_the_records_back(world: World) -> None:
     tags = [f"lost{number}" for number in range(TAGS)]
     world.flip(tags)
