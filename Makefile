@@ -13,7 +13,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP VIRTUAL_ENV
 
 help:
 	@echo "make run    the service with a local Sigstore on http://localhost:8080 (PORT=… chooses another)"
-	@echo "make test   the suite, without what takes minutes (TESTS='-m \"long or not long\"' for all of it)"
+	@echo "make test   the suite, without what takes minutes (LONG=1: all of it)"
 	@echo "make lint   ruff and mypy     make bench  measure, and write docs/performance.md"
 	@echo "make fuzz   a million cases   make soak   15 minutes of 80 clients, with a plot"
 	@echo "make lock   pins with hashes  make clean  what was made here, but never .tlogistry/"
@@ -26,9 +26,9 @@ run:
 	@$(MAKE) -s --no-print-directory $(VENV)/runtime
 	@exec $(BIN)/python -m lib run
 
-# TESTS="-k reference" passes arguments to pytest.
+# LONG=1 for all of it, as in CI. TESTS="tests/oci -k digest" passes arguments to pytest instead.
 test: $(VENV)/development
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests $(if $(LONG),--long))
 
 lint: $(VENV)/development
 	@$(BIN)/ruff check .
