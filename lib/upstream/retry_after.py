@@ -30,6 +30,6 @@ def retry_after(answer: Answer) -> int | None:
         return None
     try:
         seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds()
-    except (ValueError, TypeError):  # TypeError: one of them names no time zone
+    except (ValueError, TypeError, OverflowError, LookupError):  # TypeError: one of them names no time zone
         return None
     return max(1, min(int(seconds), MAX_S))

@@ -174,7 +174,8 @@ def test_retry_after_is_read_in_both_forms_and_bounded(value: str) -> None:
 
 def test_retry_after_may_be_missing_and_a_date_needs_a_date() -> None:
     with FakeRegistry() as fake, asking({"docker.io": fake}) as asked:
-        for headers in ({}, {"Retry-After": "Tue, 24 Nov 2026 10:00:30 GMT"}):
+        absurd = {"Retry-After": f"31 Dec 9 9:{'5' * 200}", "Date": "Tue, 24 Nov 2026 10:00:00 GMT"}  # found by fuzzing
+        for headers in ({}, {"Retry-After": "Tue, 24 Nov 2026 10:00:30 GMT"}, absurd, {**absurd, "Date": "FT"}):
             fake.fault(ALPINE_PATH, Status(429, headers))
             with pytest.raises(RateLimited) as caught:
                 asked.registries.head(ALPINE, soon())
