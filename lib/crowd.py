@@ -5,10 +5,10 @@ one; so does a blob that is passed through, for as long as its client likes. `li
 registry holds; here it is bounded for all of them together, by the registered domain of the registry that a client names
 (`lib/domain.py`), because names below one domain are free:
 
-    in all          15/16 of the threads: the rest is for /livez, /v2/ and /sightings
+    in all          15/16 of the threads, at least 88: the rest is for /livez, /v2/ and /sightings
     of one domain   3/4, or as many as its registry's own places and line hold, if that is more
     of strangers    3/8, at least 16, all together: domains that did not answer this process quickly, or not since they stalled
-    streams         3/8, at least 16, of all domains together
+    streams         1/2, at least 16, of all domains together
 
 So with few threads none is kept free: there a burst on one healthy registry is more likely than several that hang, and
 waits for its turn at the web server.
@@ -79,10 +79,10 @@ class Crowd:
     def __init__(self, threads: int, clock: Callable[[], float], known: Iterable[str] = ()) -> None:
         """`clock` is monotonic, in seconds; `known` are domains that are no strangers to begin with."""
         self._clock = clock
-        self._in_all = threads - threads // 16
+        self._in_all = max(min(ONE, threads), threads - threads // 16)
         self._of_one = max(ONE, threads - threads // 4)
         self._of_strangers = max(FEWEST, threads * 3 // 8)
-        self._of_streams = max(FEWEST, threads * 3 // 8)
+        self._of_streams = max(FEWEST, threads // 2)
         self._lock = threading.Lock()
         self._inside = 0
         self._streams = 0
