@@ -198,7 +198,7 @@ class Recorder:
                 if lead.sighting is not None:
                     return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
                 if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
-                    raise _again(lead.error)
+                    raise lead.error.again() from lead.error
                 # somebody else's attempt ran out of time or was not admitted, and we have time left: lead afresh
 
     def adopt(self, tag: Tag, digest: Digest, deadline: Deadline) -> Record:
@@ -370,10 +370,3 @@ def _compare(sighting: Sighting, digest: Digest, *, first_seen: bool) -> Verdict
     if sighting.digest == digest:
         return Same(sighting, first_seen)
     return Moved(sighting, digest)
-
-
-def _again(error: TlogistryError) -> TlogistryError:
-    """The leader's error for another thread: one exception object must not be raised in two."""
-    fresh = type(error)(str(error))
-    fresh.__cause__ = error
-    return fresh
