@@ -23,10 +23,9 @@ except ConfigInvalid as error:
     sys.exit(2)
 if _config.log_format == "json":  # people have read it before they typed `make run`
     _app.say_started(_config, os.environ.get("K_REVISION"))
-if flask.has_app_context():  # the framework's, while it loads this file
-    flask.current_app.url_map.strict_slashes = (
-        False  # `GET http://HOST`, without a path, is for us to refuse, not to redirect
-    )
+# The framework's app, while it loads this file: `GET http://HOST`, without a path, is for us to refuse, not for it to redirect.
+if flask.has_app_context():
+    flask.current_app.url_map.strict_slashes = False
 
 
 @functions_framework.http

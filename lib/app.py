@@ -106,9 +106,8 @@ class App:
         )
         self._telemetry = telemetry
         self._flood = Flood(_flood_limits(config), runtime.now)
-        self._crowd = Crowd(
-            config.threads or 4 * (os.cpu_count() or 1), runtime.now, SHARED
-        )  # the web server's own default
+        threads = config.threads or 4 * (os.cpu_count() or 1)  # the web server's own default
+        self._crowd = Crowd(threads, runtime.now, SHARED)
         self._config = config
         self._deadline_s = config.deadline_s
         self._now = runtime.now
