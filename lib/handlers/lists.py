@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib.errors import NoReferrers, NotFound
-from lib.handlers.response import NO_STORE, Response, json_response, no_referrers, unknown_name
+from lib.errors import NotFound
+from lib.handlers.response import NO_STORE, Response, json_response, unknown_name
 from lib.oci import query
 from lib.oci.manifest import OCI_INDEX
 
@@ -35,11 +35,8 @@ def tags(upstream: Upstream, asked: TagsList, namespace: str | None, deadline: D
 
 
 def referrers(upstream: Upstream, asked: Referrers, namespace: str | None, deadline: Deadline) -> Response:
-    """200 with the registry's index, or its 4xx if it has no such list. Raises TlogistryError."""
-    try:
-        page = upstream.referrers(asked.repository, asked.digest, asked.artifact_type, asked.more, deadline)
-    except NoReferrers as failure:
-        return no_referrers(failure)
+    """200 with the registry's index. Raises TlogistryError; NoReferrers if it has no such list."""
+    page = upstream.referrers(asked.repository, asked.digest, asked.artifact_type, asked.more, deadline)
     path = f"/v2/{asked.name}/referrers/{asked.digest}"
     headers = {"Content-Type": OCI_INDEX, "Content-Length": str(len(page.content)), "Cache-Control": NO_STORE}
     if page.filters is not None:

@@ -137,7 +137,7 @@ def error(failure: TlogistryError) -> Response:  # noqa: C901, PLR0911, PLR0912 
         case ManifestInvalid():
             return _refusal(400, Code.MANIFEST_INVALID, text, verdict="no manifest", reason=text)
         case NoReferrers():
-            return no_referrers(failure)
+            return _no_referrers(failure)
         case RateLimited():
             after = failure.retry_after if failure.retry_after is not None else WAIT_S
             wait = {"Retry-After": str(after), **failure.limits}
@@ -159,7 +159,7 @@ def unknown_blob(failure: NotFound) -> Response:
     return _refusal(404, Code.BLOB_UNKNOWN, str(failure))
 
 
-def no_referrers(failure: NoReferrers) -> Response:
+def _no_referrers(failure: NoReferrers) -> Response:
     """The registry's own 4xx, because clients look at the fall-back tag for some of them. NAME_UNKNOWN stops them."""
     known = {400: Code.UNSUPPORTED, 404: Code.NAME_UNKNOWN if failure.name_unknown else Code.MANIFEST_UNKNOWN}
     return _refusal(failure.status, known.get(failure.status, Code.UNSUPPORTED), str(failure))
