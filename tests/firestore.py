@@ -66,9 +66,23 @@ class FirestoreEmulator:
         self._process = Process(["java", "-Xmx1g", "-Duser.language=en", "-cp", JAR, MAIN, "start", *listen], self._log)
         try:
             self._process.wait_until(lambda: requests.get(str(self.url), timeout=5).text == "Ok\n", START_S)
+            self._process.wait_until(self._has_served, START_S)
         except StartFailed:
             self._process.end()
             raise
+
+    def _has_served(self) -> bool:
+        """One of each call that the store makes: Java loads what they need by the first, for seconds on a busy machine."""
+        documents = f"{self.url}/v1/{new_database()}/documents"
+        name = documents.removeprefix(f"{self.url}/v1/") + "/warm/up"
+        calls: dict[str, dict[str, object]] = {
+            "/warm?documentId=up": {"fields": {}},
+            ":batchGet": {"documents": [name]},
+        }
+        return all(
+            requests.post(documents + path, json=body, headers=OWNER, timeout=START_S).ok
+            for path, body in calls.items()
+        )
 
     def __enter__(self) -> Self:
         return self
