@@ -26,6 +26,8 @@ if _config.log_format == "json":  # people have read it before they typed `make 
 # The framework's app, while it loads this file: `GET http://HOST`, without a path, is for us to refuse, not for it to redirect.
 if flask.has_app_context():
     flask.current_app.url_map.strict_slashes = False
+# gunicorn believes what a peer on loopback says of paths and schemes (SCRIPT_NAME), and is loaded after this file.
+os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 
 @functions_framework.http

@@ -56,6 +56,16 @@ def test_no_header_of_a_client_reaches_an_upstream_or_its_token_service(world: W
     assert not world.registry.violations
 
 
+@pytest.mark.parametrize("header", ["SCRIPT_NAME: /v2", "SCRIPT_NAME: /x", "PATH_INFO: /x", "X-Forwarded-Proto: https"])
+def test_a_peer_on_loopback_cannot_say_where_we_are(world: World, header: str) -> None:
+    """By itself gunicorn believes such headers from 127.0.0.1, and answers 500 and HTML if they do not fit the path."""
+    with socket.create_connection(("127.0.0.1", world.function.port), timeout=20) as connection:
+        connection.sendall(f"GET /v2/ HTTP/1.1\r\nHost: a\r\n{header}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"Docker-Distribution-Api-Version: registry/2.0" in answer
+
+
 TRAVERSALS = (
     "/v2/%2F%2F%2F..%2F..%2Fetc/passwd", "/v2/%2f%2f..%2f..%2fetc%2fpasswd/manifests/1", "/v2/..%2F..%2Fetc/manifests/1",
     "/v2/%2e%2e/%2e%2e/etc/manifests/1", "/v2/alpine/manifests/..%2F..%2F..%2Ftoken", "/v2/alpine/manifests/../../_catalog",
