@@ -271,6 +271,7 @@ def _flood_limits(config: Config) -> FloodLimits:
         per_domain=config.new_tags_per_domain,
         total=config.new_tags_total,
         per_day=config.new_tags_per_day,
+        every_domain=config.every_domain,
         mapped=config.upstreams.keys(),
     )
 

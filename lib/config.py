@@ -118,6 +118,7 @@ class Config:
                     how many tags may be recorded for one client address, one registered domain of upstreams, and in all; None
                     is no limit; defaults 500/60s, 500/60s, 1000/60s, 50000 a day. Trust: how much can be put into a public
                     log for ever by anybody who asks.
+    every_domain    the limit by domain is the deployer's own, and so holds for Docker Hub and mapped registries, too.
     forwarded_hops  proxies in front of us that each add an address to X-Forwarded-For; default 0, the header is not read.
                     Trust: too many, and a client chooses the address that its limit is counted for.
     allow_upstreams only these registries are served; default None, all that are public. Trust: availability only.
@@ -141,6 +142,7 @@ class Config:
     new_tags_per_domain: Rate | None
     new_tags_total: Rate | None
     new_tags_per_day: Rate | None
+    every_domain: bool
     forwarded_hops: int
     allow_upstreams: tuple[RegistryPattern, ...] | None
     deny_upstreams: tuple[RegistryPattern, ...]
@@ -182,6 +184,7 @@ class Config:
             new_tags_per_domain=read("TLOGISTRY_NEW_TAGS_PER_DOMAIN", Rate.parse, DEFAULT_PER_DOMAIN),
             new_tags_total=read("TLOGISTRY_NEW_TAGS_TOTAL", Rate.parse, DEFAULT_TOTAL),
             new_tags_per_day=read("TLOGISTRY_NEW_TAGS_PER_DAY", Rate.parse_daily, DEFAULT_PER_DAY),
+            every_domain=bool(env.get("TLOGISTRY_NEW_TAGS_PER_DOMAIN")),
             forwarded_hops=read("TLOGISTRY_FORWARDED_HOPS", parse_hops, 0),
             allow_upstreams=read("TLOGISTRY_ALLOW_UPSTREAMS", parse_some_registries, None),
             deny_upstreams=read("TLOGISTRY_DENY_UPSTREAMS", parse_registries, ()),

@@ -9,8 +9,8 @@ Token buckets. A record takes one token from each, or none from any. It is asked
 making of a record (`lib/recorder.py`): the upstream has served the manifest, and nothing has been asked of store, signer or
 log. So a recorded tag, a digest, a blob and a 404 cost nothing.
 
-Not by domain: the registries that the deployer mapped, and `SHARED`, where anybody may have a repository for nothing. One
-limit on all of them would let one stranger use up everybody's.
+Not by domain, unless the deployer set that limit: the registries that are mapped, and `SHARED`, where anybody may have a
+repository for nothing. One limit on all of them would let one stranger use up everybody's, which nobody should get unasked.
 
 A tag that was admitted is not charged again, however often its recording is tried: an outage of the log must not use up the
 budget. All of it is in memory and of one process: N instances admit N times as much, and a restart forgets.
@@ -47,12 +47,13 @@ ADMITTED = 10_000  # tags; one that drops out is charged again if its record was
 
 @dataclass(frozen=True, slots=True)
 class FloodLimits:
-    """None is no limit. `mapped` are the registries that are not limited by domain, by their canonical names."""
+    """None is no limit. `mapped` are registries by their canonical names; `every_domain`: they are limited by domain, too."""
 
     per_client: Rate | None
     per_domain: Rate | None
     total: Rate | None
     per_day: Rate | None
+    every_domain: bool = False
     mapped: Collection[str] = ()
 
 
@@ -106,6 +107,7 @@ class Flood:
         """`clock` is monotonic, in seconds."""
         self._clock = clock
         self._mapped = frozenset(limits.mapped)
+        self._every_domain = limits.every_domain
         self._per_client = _limit(limits.per_client, "for one client address")
         self._per_domain = _limit(limits.per_domain, "for the registries of one domain")
         self._total = _limit(limits.total, "for all clients together")
@@ -143,8 +145,9 @@ class Flood:
 
     def _domain(self, registry: str) -> str | None:
         """What the limit by domain is counted for; None: it does not hold."""
-        upstream = self.upstream(registry)
-        return None if registry in self._mapped or upstream in SHARED else upstream
+        domain = registered_domain(registry)
+        spared = not self._every_domain and (registry in self._mapped or domain in SHARED)
+        return None if spared else domain
 
 
 def _limit(rate: Rate | None, whose: str) -> _Limit | None:

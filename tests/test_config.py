@@ -54,6 +54,7 @@ def test_defaults() -> None:
     assert config.project is None
     assert config.threads is None
     assert (config.new_tags_per_client, config.new_tags_per_domain) == (Rate(500, 60), Rate(500, 60))
+    assert not config.every_domain
     assert (config.new_tags_total, config.new_tags_per_day) == (Rate(1000, 60), Rate(50_000, 86_400))
     assert config.forwarded_hops == 0
     assert (config.allow_upstreams, config.deny_upstreams, config.own_hosts) == (None, (), frozenset())
@@ -93,6 +94,7 @@ def test_every_setting() -> None:
     assert config.firestore_emulator == BaseUrl("http", "localhost", 8080)
     assert (config.project, config.threads) == ("my-project", 80)
     assert (config.new_tags_per_client, config.new_tags_per_domain) == (Rate(5, 1), Rate(999_999_999, 99_999))
+    assert config.every_domain
     assert (config.new_tags_total, config.new_tags_per_day, config.forwarded_hops) == (None, Rate(1, 86_400), 2)
     hub, below, port = RegistryPattern("docker.io"), RegistryPattern("example.com", below=True), "reg.example:5000"
     assert config.allow_upstreams == (hub, below, RegistryPattern(port))

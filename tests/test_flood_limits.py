@@ -38,10 +38,11 @@ def flood(
     per_domain: str = "off",
     total: str = "off",
     per_day: str = "off",
+    every_domain: bool = False,
     mapped: tuple[str, ...] = (),
 ) -> Flood:
     rates = (Rate.parse(per_client), Rate.parse(per_domain), Rate.parse(total), Rate.parse_daily(per_day))
-    return Flood(FloodLimits(*rates, mapped), clock.now)
+    return Flood(FloodLimits(*rates, every_domain=every_domain, mapped=mapped), clock.now)
 
 
 def new(number: int, registry: str = "docker.io") -> Tag:
@@ -97,6 +98,13 @@ def test_registries_where_anybody_may_push_and_mapped_ones_are_not_limited_by_do
     ):  # fmt: skip
         assert admitted(limits, [new(number, registry) for number in range(5)]) == 5, registry
     assert admitted(limits, [new(number, "x.mirror.example") for number in range(5)]) == 1
+
+
+def test_a_limit_by_domain_that_the_deployer_chose_holds_for_every_domain() -> None:
+    limits = flood(Clock(), per_domain="2/60s", every_domain=True, mapped=("a.mirror.example", "b.mirror.example"))
+    assert admitted(limits, [new(number, "docker.io") for number in range(5)]) == 2
+    assert admitted(limits, [new(number, f"{name}.gcr.io") for name in ("eu", "us") for number in range(5)]) == 2
+    assert admitted(limits, [new(number, f"{name}.mirror.example") for name in "ab" for number in range(5)]) == 2
 
 
 def test_the_total_holds_however_many_clients_and_domains_there_are() -> None:

@@ -110,11 +110,17 @@ def test_the_total_and_the_day_hold_for_all_clients(tmp_path: Path) -> None:
         assert_refused(answers[2], "at most 2 a day for all clients together")
 
 
-def test_mapped_registries_are_not_limited_by_domain_and_everything_can_be_off(tmp_path: Path) -> None:
-    names = ("PER_CLIENT", "TOTAL", "PER_DAY")
-    settings = {f"TLOGISTRY_NEW_TAGS_{name}": "off" for name in names} | {"TLOGISTRY_NEW_TAGS_PER_DOMAIN": "1/9999s"}
-    with limited(tmp_path, **settings) as world:
+def test_a_limit_by_domain_that_is_set_holds_for_mapped_registries_each_by_itself(tmp_path: Path) -> None:
+    with limited(tmp_path, TLOGISTRY_NEW_TAGS_PER_DOMAIN="2/9999s") as world:
         for number in range(3):
             world.other.push("a/b", str(number), manifest(number), OCI)
-            assert world.get(path("app", str(number))).status == 200
-            assert world.get(path("other.example/a/b", str(number))).status == 200
+        for name in ("app", "other.example/a/b"):
+            answers = [world.get(path(name, str(number))) for number in range(3)]
+            assert [answer.status for answer in answers] == [200, 200, 429]
+            assert_refused(answers[2], "at most 2 in 9999 s for the registries of one domain")
+
+
+def test_everything_can_be_off(tmp_path: Path) -> None:
+    names = ("PER_CLIENT", "PER_DOMAIN", "TOTAL", "PER_DAY")
+    with limited(tmp_path, **{f"TLOGISTRY_NEW_TAGS_{name}": "off" for name in names}) as world:
+        assert {world.get(path("app", str(number))).status for number in range(20)} == {200}
