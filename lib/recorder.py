@@ -194,12 +194,30 @@ class Recorder:
         with self._waiting_room():
             while True:  # 3
                 lead, ours = self._lead_or_join(tag, digest, deadline, admit)
-                self._wait(tag, lead, deadline)
-                if lead.sighting is not None:
-                    return _compare(lead.sighting, digest, first_seen=ours and lead.made)  # f
-                if lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
-                    raise lead.error.again() from lead.error
+                sighting = self._outcome(tag, lead, deadline, ours=ours)
+                if sighting is not None:
+                    return _compare(sighting, digest, first_seen=ours and lead.made)  # f
                 # somebody else's attempt ran out of time or was not admitted, and we have time left: lead afresh
+
+    def awaited(self, tag: Tag, deadline: Deadline) -> Sighting | None:
+        """What the attempt under way for `tag` in this process comes to; None if there is none, or no outcome but its own.
+
+        So a request that comes while a record is being made need not ask the upstream what it serves until there is something
+        to compare that with. Raises Unavailable.
+        """
+        with self._lock:
+            lead = self._leads.get(tag)
+        if lead is None:
+            return None
+        with self._waiting_room():
+            return self._outcome(tag, lead, deadline, ours=False)
+
+    def _outcome(self, tag: Tag, lead: _Lead, deadline: Deadline, *, ours: bool) -> Sighting | None:
+        """Wait for it. None: it ran out of its own time, or was not admitted, which is no outcome for anybody else."""
+        self._wait(tag, lead, deadline)
+        if lead.sighting is None and lead.error is not None and (ours or not isinstance(lead.error, DeadlineExceeded)):
+            raise lead.error.again() from lead.error
+        return lead.sighting
 
     def adopt(self, tag: Tag, digest: Digest, deadline: Deadline) -> Record:
         """Complete a tag that is stuck because nothing in the log explains an entry of ours: the operator names the digest.

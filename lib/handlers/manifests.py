@@ -8,8 +8,9 @@ GET, because Docker, containerd and BuildKit resolve by HEAD. A tag that is reco
         anything else                                   fall through: the bytes decide
     everything else:                                GET upstream, hash, observe
 
-A manifest by digest that we hold costs the upstream nothing, for as long as it showed it to us lately. Not here: the
-algorithm of the record (`lib/recorder.py`).
+A tag that is being recorded by another request is waited for first, and then is a recorded one. A manifest by digest that we
+hold costs the upstream nothing, for as long as it showed it to us lately. Not here: the algorithm of the record
+(`lib/recorder.py`).
 """
 
 from __future__ import annotations
@@ -115,18 +116,20 @@ class Manifests:
     def _by_tag(
         self, tag: Tag, *, head: bool, host: str, deadline: Deadline, admit: Callable[[], None] | None
     ) -> Response:
-        known = self._recorder.recall(tag)
+        known = self._recorder.recall(tag) or self._recorder.awaited(tag, deadline)
         if known is not None:
             answer = self._by_hint(tag, known, head=head, deadline=deadline)
             if answer is not None:
                 return answer
         manifest = self._upstream.manifest(tag.repository, tag, deadline)
+        self._held.put(
+            tag.repository, manifest, deadline.clock()
+        )  # before: those who wait for the record need it at once
         verdict = self._recorder.observe(tag, manifest.digest, deadline, admit)
         match verdict:
             case Moved():
                 return moved(verdict, host)
             case Same(sighting, first_seen):
-                self._held.put(tag.repository, manifest, deadline.clock())
                 headers = {**sighting_headers(sighting, first_seen=first_seen), "Cache-Control": NO_STORE}
                 return _answer(manifest, headers, verdict="first seen" if first_seen else "same")
 
