@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 SECONDS = 900
+MOST_S = 86_400.0
 THREADS = "128"  # as `make run`
 RISE_MB = (
     15.0  # of a new tag 2 KiB are kept until there are 10,000, and the heap of 128 threads takes minutes to settle
@@ -256,12 +257,25 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1.0 <= seconds <= MOST_S:
+        msg = f"must be 1 to {MOST_S:.0f}"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
+
+
 def main(arguments: list[str]) -> int:
     from tests.bench.plot import draw  # noqa: PLC0415 - takes a second, and what is wrong with the arguments is said before
 
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.soak", description="See tests/bench/soak.py.")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--out", type=Path, default=Path("build/soak.png"))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.soak", description="The service under everything at once, for a while."
+    )
+    parser.add_argument("--seconds", type=_seconds, default=SECONDS, help=f"how long (default {SECONDS})")
+    parser.add_argument("--out", type=Path, default=Path("build/soak.png"), help="the picture (default build/soak.png)")
     asked = parser.parse_args(arguments)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything that was started ends

@@ -28,14 +28,34 @@ def say(line: str) -> None:
     OUT.flush()
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = "must be a number, 1 or more"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _kept(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file() or path.absolute().parent.name not in {target.name for target in TARGETS}:
+        msg = f"{text} is no file in a target's folder"
+        raise argparse.ArgumentTypeError(msg)
+    return path
+
+
 def main(arguments: list[str]) -> int:
     names = [target.name for target in TARGETS]
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzzing; see tests/fuzz/__init__.py.")
-    parser.add_argument("--cases", type=int, default=int(os.environ.get("FUZZ_CASES") or 1_000_000))
-    parser.add_argument("--seed", type=int, default=int(os.environ.get("FUZZ_SEED") or 1))
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Random input for everything that reads any."
+    )
+    cases, seed = os.environ.get("FUZZ_CASES") or "1000000", os.environ.get("FUZZ_SEED") or "1"
+    parser.add_argument("--cases", type=_count, default=cases, help=f"how many (default {cases})")
+    parser.add_argument("--seed", type=int, default=seed, help=f"which (default {seed})")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--corpus", type=Path, default=CORPUS)
-    parser.add_argument("--repeat", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--corpus", type=Path, default=CORPUS, help="begin from the cases there, and keep failing ones there"
+    )
+    parser.add_argument("--repeat", nargs="+", type=_kept, metavar="FILE", help="run these kept cases, and no others")
     asked = parser.parse_args(arguments)
     fuzzer = Fuzzer([target for target in TARGETS if target.name in asked.only], asked.corpus, asked.seed, say)
     well = fuzzer.repeat(asked.repeat) if asked.repeat else fuzzer.run(asked.cases)
