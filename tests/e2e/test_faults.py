@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.e2e.service import Answer
 
 DEADLINE_S = 3  # the setting of `own_service`
-SLACK_S = 1.5  # two busy cores
+SLACK_S = 3  # two busy cores
 FAULTS = ("log:before", "log:after", "log:late", "index:before", "fulcio:before", "fulcio:hang", "metadata:before")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.faults.world import Store
     from tests.firestore import FirestoreEmulator
 
-SLACK_S = 2.0  # two busy cores
+SLACK_S = 3.0  # two busy cores
 
 
 def played(folder: Path, store: Store, report: list[str], emulator: BaseUrl | None = None) -> Outcomes:

@@ -279,7 +279,7 @@ def test_an_upstream_that_fails_is_never_a_mismatch_and_never_recorded(
     world.registry.fault(f"/v2/library/{name}/manifests/*", fault)
     started = time.monotonic()
     answer = world.get(path(name))
-    assert time.monotonic() - started < DEADLINE_S + 1.5
+    assert time.monotonic() - started < DEADLINE_S + 3
     if recorded and isinstance(fault, (CutShort, DripBody)):
         assert (answer.status, answer.body) == (200, manifest(1)), "HEAD confirmed the digest, and we hold the bytes"
         return
@@ -367,7 +367,7 @@ def test_eight_hanging_requests_starve_nobody(world: World, name: str) -> None:
     for asked in ("/v2/", "/livez", "/v2/other.example/warm/app/manifests/1.0"):
         started = time.monotonic()
         assert world.get(asked).status == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2
     for thread in threads:
         thread.join()
 

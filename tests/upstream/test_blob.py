@@ -258,7 +258,7 @@ def test_a_stream_that_drips_ends() -> None:
         started = time.monotonic()
         with pytest.raises(UpstreamUnavailable, match="too slowly"):
             list(stream(get(asked)).chunks())
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8
 
 
 def test_a_stream_takes_constant_memory() -> None:
