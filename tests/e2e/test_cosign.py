@@ -75,7 +75,7 @@ class Cosign(Client):
 @pytest.fixture(scope="module")
 def cosign(workshop: Path) -> Cosign:
     need_go("cosign")
-    made = Cosign(workshop / "cosign", TOOLS["cosign"].command(), COSIGN_PASSWORD="")
+    made = Cosign(workshop / "signers", TOOLS["cosign"].command(), COSIGN_PASSWORD="")
     for name in ("alice", "bob", "mallory"):
         made.key(name)
     return made
