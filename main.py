@@ -7,11 +7,15 @@ import sys
 
 import flask
 import functions_framework
+import gunicorn.config  # type: ignore[import-untyped]
+import gunicorn.http.message  # type: ignore[import-untyped]
 
 from lib.app import App
 from lib.config import Config
 from lib.errors import ConfigInvalid
 from lib.telemetry import Telemetry
+
+REQUEST_LINE_MAX = 65_536  # bytes; longer than any that is right, so that those are refused as JSON
 
 try:
     _config = Config.from_env(os.environ)
@@ -26,8 +30,11 @@ if _config.log_format == "json":  # people have read it before they typed `make 
 # The framework's app, while it loads this file: `GET http://HOST`, without a path, is for us to refuse, not for it to redirect.
 if flask.has_app_context():
     flask.current_app.url_map.strict_slashes = False
-# gunicorn believes what a peer on loopback says of paths and schemes (SCRIPT_NAME), and is loaded after this file.
-os.environ["FORWARDED_ALLOW_IPS"] = ""
+# What functions-framework has no option for. It turns gunicorn's limit on the request line off, so that a line without end is
+# gathered, and read from its beginning at each piece; and gunicorn believes a peer on loopback a SCRIPT_NAME.
+gunicorn.http.message.MAX_REQUEST_LINE = REQUEST_LINE_MAX
+gunicorn.config.LimitRequestLine.validator = staticmethod(lambda _: REQUEST_LINE_MAX)
+gunicorn.config.ForwardedAllowIPS.default = ""
 
 
 @functions_framework.http

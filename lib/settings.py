@@ -68,6 +68,11 @@ class BaseUrl:
             raise ValueError(msg)
         return cls(scheme, parts.hostname.lower(), port)
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can be meant."""
+        return self.host in LOOPBACK
+
     def __str__(self) -> str:
         """The canonical text; `parse` is its inverse."""
         host = f"[{self.host}]" if ":" in self.host else self.host

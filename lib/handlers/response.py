@@ -7,6 +7,7 @@ Errors are always `{"errors": [one]}` as application/json with a code of the dis
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from lib.errors import (
 )
 from lib.oci import error as oci_error
 from lib.oci.error import Code
+from lib.oci.reference import is_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +45,7 @@ JSON = "application/json"
 ALLOWED = "GET, HEAD"
 IMMUTABLE = "public, max-age=31536000, immutable"  # contents by digest never change
 NO_STORE = "no-store"  # a verdict is for this request alone
+HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 WAIT_S = 60  # where a registry asks us to wait and does not say how long: nothing shorter would help
 
 
@@ -92,6 +95,13 @@ def sighting_headers(sighting: Sighting, *, first_seen: bool) -> dict[str, str]:
             f'in the transparency log at index {sighting.log_index}"'
         )
     return headers
+
+
+def reached(host: str) -> str:
+    """How a client can name us in a command: without a dot or port we would be the first part of a name at Docker Hub."""
+    if HOST.fullmatch(host) is None:
+        return "HOST"
+    return host if is_host(host) else f"{host}:80"
 
 
 def moved(verdict: Moved, host: str) -> Response:

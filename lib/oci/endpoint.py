@@ -33,6 +33,9 @@ ORIGIN = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)  # absolute-f
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._:@~-]+)+/?", re.ASCII)
 REFUSED_SEGMENTS = frozenset({".", ".."})
 ALIAS = "r/"
+# The one public registry whose repositories begin with a domain: gcr.io/google.com/cloudsdktool/google-cloud-cli
+GOOGLE = "google.com"
+GCR = re.compile(r"(?:[a-z]+\.)?gcr\.io", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ def _repository(name: str, namespace: str | None) -> Repository:
     if namespace is None:
         return Repository.parse(name)
     first, slash, _ = name.partition("/")
-    if not slash or not is_host(first):
+    if not slash or not is_host(first) or (first == GOOGLE and GCR.fullmatch(namespace)):
         return Repository.of(namespace, name)
     if canonical_registry(first) != namespace:
         msg = "the path names another registry than ns"

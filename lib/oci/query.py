@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
-from lib.errors import DigestInvalid, NameInvalid, ParameterInvalid
-from lib.oci.digest import Digest
-from lib.oci.reference import TAG, canonical_registry
+from lib.errors import NameInvalid, ParameterInvalid
+from lib.oci.reference import canonical_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +33,7 @@ MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
 # What registries put into their next page's address: the names and values of parameters that only they understand
 KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 VALUE = re.compile(r"[ -~]{0,2048}", re.ASCII)
+PLACE = re.compile(r"[A-Za-z0-9+/=_.:~-]{1,2048}", re.ASCII)  # where a list goes on: a tag, a digest, or Amazon's token
 OPAQUE_MAX = 8
 
 
@@ -95,8 +95,8 @@ class Page:
         if n is not None and COUNT.fullmatch(n) is None:
             msg = "n is not a number"
             raise ParameterInvalid(msg)
-        if last is not None and not may_be_last(last):
-            msg = "last is not a tag"
+        if last is not None and PLACE.fullmatch(last) is None:
+            msg = "last is no place in a list"
             raise ParameterInvalid(msg)
         return cls(min(int(n), PAGE_MAX) if n is not None else None, last, query.opaque("n", "last"))
 
@@ -108,17 +108,6 @@ def artifact_type(query: Query) -> str | None:
         msg = "artifactType is not a media type"
         raise ParameterInvalid(msg)
     return value
-
-
-def may_be_last(text: str) -> bool:
-    """Whether a page can end there: with a tag, or with a digest, which some registries list among the tags."""
-    if TAG.fullmatch(text):
-        return True
-    try:
-        Digest.parse(text)
-    except DigestInvalid:
-        return False
-    return True
 
 
 def opaque(pairs: Iterable[tuple[str, str]]) -> Pairs:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from lib.errors import NameInvalid, TagSyntaxInvalid
 
 HUB = "docker.io"
-HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 OFFICIAL = "library/"
 NAME_MAX = 255  # host, "/" and path together: what many clients cap (distribution-spec, "Pulling manifests")
 HOST_MAX = 253

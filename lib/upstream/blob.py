@@ -108,7 +108,7 @@ class Blobs:
     def _ask(
         self, site: Site, method: Method, target: str, headers: dict[str, str], deadline: Deadline
     ) -> tuple[Answer, BlobRedirect | None]:
-        answer, url = self._client.ask(site, method, target, headers, deadline, follow=in_registry)
+        answer, url = self._client.ask(site, method, target, headers, deadline, follow=in_registry, renews=False)
         location = redirect(answer, url, self._limits)
         if location is None:
             return answer, None

@@ -1,10 +1,11 @@
 """Flights: concurrent requests for one thing become one call, whose answer all of them get.
 
-    follower    waits for the leader's answer, for `Limits.follow_s` at most, and then asks for itself
+    leader      asks
+    follower    waits for an answer; whenever nobody else has begun to ask for `Limits.follow_s`, one of them asks, too
 
-So a leader that hangs, or whose own time runs out, costs the others a moment and not their answer; and whoever asks for
-themselves meets the upstream's bulkhead like everybody else. An answer is shared only with those who came while it was being
-fetched: nothing is kept here.
+The first answer is everybody's. So a leader that hangs, or whose own time runs out, costs the others a moment and not their
+answer; and a slow registry gets one more call each `follow_s`, not one for everybody. An answer is shared only with those who
+came while it was being fetched: nothing is kept here.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Flight(Generic[T]):
-    """`done` is set last; without an answer and an error the leader has nothing that others could use."""
+    """`done` is set last; without an answer and an error nobody who asked has something that others could use."""
 
     done: threading.Event = field(default_factory=threading.Event)
     followers: int = 0
+    begun: int = 1  # calls
+    out: int = 1  # of them
     answer: list[T] = field(default_factory=list)
     error: TlogistryError | None = None
 
@@ -45,24 +48,24 @@ class Flights(Generic[T]):
 
     def share(self, key: Hashable, call: Callable[[], T], deadline: Deadline) -> T:
         """The answer of `call`, ours or that of somebody who made it with the same key. Raises what it raises."""
-        with self._lock:
-            flight = self._flights.get(key)
-            leads = flight is None
-            if flight is None:
-                flight = self._flights[key] = _Flight()
-            elif flight.followers >= self._limits.followers:
-                flight = None
-            else:
-                flight.followers += 1
-        if flight is None:
-            return call()
-        if leads:
-            return self._lead(key, flight, call)
-        flight.done.wait(max(0.0, min(self._limits.follow_s, deadline.left())))
-        if flight.answer:
-            return flight.answer[0]
-        if flight.error is not None:
-            raise flight.error.again()
+        while True:
+            with self._lock:
+                flight = self._flights.get(key)
+                if flight is not None and flight.followers >= self._limits.followers:
+                    break
+                leads = flight is None
+                if flight is None:
+                    flight = self._flights[key] = _Flight()
+                else:
+                    flight.followers += 1
+            if leads or self._follow(flight, deadline):
+                return self._ask(key, flight, call)
+            if flight.answer:
+                return flight.answer[0]
+            if flight.error is not None:
+                raise flight.error.again()
+            if deadline.passed():
+                break
         return call()
 
     def waiting(self, key: Hashable) -> int:
@@ -71,10 +74,25 @@ class Flights(Generic[T]):
             flight = self._flights.get(key)
             return flight.followers if flight is not None else 0
 
-    def _lead(self, key: Hashable, flight: _Flight[T], call: Callable[[], T]) -> T:
+    def _follow(self, flight: _Flight[T], deadline: Deadline) -> bool:
+        """Wait until the flight or our time is over, or, True, until it is our turn to ask."""
+        with self._lock:
+            begun = flight.begun
+        while not flight.done.wait(max(0.0, min(self._limits.follow_s, deadline.left()))):
+            if deadline.passed():
+                return False
+            with self._lock:
+                if flight.begun == begun and flight.out:
+                    flight.begun += 1
+                    flight.out += 1
+                    return True
+                begun = flight.begun
+        return False
+
+    def _ask(self, key: Hashable, flight: _Flight[T], call: Callable[[], T]) -> T:
         try:
             answer = call()
-        except (DeadlineExceeded, Overloaded):  # the leader's own time, or place in a line
+        except (DeadlineExceeded, Overloaded):  # the asker's own time, or place in a line
             raise
         except TlogistryError as error:
             flight.error = error
@@ -84,5 +102,9 @@ class Flights(Generic[T]):
             return answer
         finally:
             with self._lock:
-                del self._flights[key]
-            flight.done.set()
+                flight.out -= 1
+                over = flight.out == 0 or flight.answer or flight.error is not None
+                if over and self._flights.get(key) is flight:
+                    del self._flights[key]
+            if over:
+                flight.done.set()

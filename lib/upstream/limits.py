@@ -29,7 +29,12 @@ class Limits:
     stall_s: float = 3.0  # without an end of any of the calls: nobody may wait; longer than tokens and handshakes take
     streams: int = 32  # at once, from one upstream; a stream holds no place among the calls
     lookups: int = 64  # at once; getaddrinfo cannot be interrupted, so abandoned ones count, too
-    lookups_per_name: int = 4  # a stranger's silent name server must not take them all with one name
+    lookups_per_domain: int = 8  # a stranger's silent name server must not take them all; nor, with one name,
+    lookups_per_name: int = 4  # all of its domain's, which may have other servers for other names
+    lookup_slow_s: float = 1.0  # slower than a resolver that has to ask: nobody waits in a line of such look-ups
+    lookup_domains: int = 1024  # remembered as having resolved, and as many that were slow after that,
+    lookup_names: int = 8  # and so many names of each of the former, at most 254 bytes each
+    lookup_fallen_s: float = 120.0  # how long the latter gain nothing by resolving again: ten silent look-ups in a row
     tokens: int = 1024  # held; one is at most 16 KiB
     followers: int = 64  # requests that may wait for another one's answer, for each thing asked
     follow_s: float = 3.0  # and how long, before they ask for themselves: as `stall_s`

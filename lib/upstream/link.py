@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lib.oci.query import Pairs
 
 LINE_CHARS = 8192
+NO_SIZE = ("n", "0")  # ghcr.io's for "as many as you like"; of a client it would ask for none
 #   Link = #link-value        link-value = "<" URI-Reference ">" *( OWS ";" OWS [ link-param ] )
 #   link-param = token BWS [ "=" BWS ( token / quoted-string ) ]
 PARAMETER = re.compile(r'[ \t]*;[ \t]*([A-Za-z0-9*_.-]*)[ \t]*(?:=[ \t]*(?:"([^"\\]*)"|([^\s",;]*)))?', re.ASCII)
@@ -27,7 +28,10 @@ TARGET = re.compile(r"[ \t,]*<([^<>]*)>", re.ASCII)
 
 
 def next_page(lines: Iterable[str]) -> Pairs | None:
-    """The query of the next page, `ns` left out; None if the list ends here. Raises ValueError if a link cannot be read."""
+    """The query of the next page, without `ns` and an `n` of 0; None if the list ends here.
+
+    Raises ValueError if a link cannot be read.
+    """
     for line in lines:
         for target, relations in list(_links(line)):  # all of it, before any of it is believed
             if "next" in relations:
@@ -62,7 +66,11 @@ def _query(target: str) -> Pairs:
         msg = "a Link that is too long"
         raise ValueError(msg)
     try:
-        return opaque(pair for pair in parse_pairs(query) if pair[0].lower().strip() != "ns")
+        pairs = opaque(pair for pair in parse_pairs(query) if pair[0].lower().strip() != "ns" and pair != NO_SIZE)
     except ParameterInvalid as error:
         msg = f"a Link with {error}"
         raise ValueError(msg) from error
+    if not pairs:
+        msg = "a Link to the page that it is on"
+        raise ValueError(msg)
+    return pairs

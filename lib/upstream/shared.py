@@ -2,7 +2,8 @@
 
     head, manifest      concurrent requests for one reference become one call (`flight.py`); tokens do so in `token.py`
     NotFound, NotPublic kept for `Limits.absent_s` seconds, save for tags that tools write just before they read them
-    no hint             where a HEAD says no digest and the GET after it works, the repository is not asked by HEAD for a while
+    no hint             where a HEAD says no digest, or another one than that of the bytes that the GET after it gets, the
+                        repository is not asked by HEAD for a while
 
 Rate limits are the reason: Docker Hub counts an address's pulls, and everybody behind this service has the same one. An answer
 that others are given may have been asked for a moment before they came. Not here: manifests that are kept (`lib/handlers/`).
@@ -53,8 +54,7 @@ class SharedUpstream:
         def ask() -> Hint:
             with self._absent.noting(tag.repository, tag, deadline):
                 hint = self._upstream.head(tag, deadline)
-            if hint.digest is None:
-                self._headless.suspect(tag.repository)
+            self._headless.said(tag, hint.digest)
             return hint
 
         return self._heads.share(tag, ask, deadline)
@@ -66,7 +66,7 @@ class SharedUpstream:
         def ask() -> Manifest:
             with self._absent.noting(repository, reference, deadline):
                 manifest = self._upstream.manifest(repository, reference, deadline)
-            self._headless.served(repository, deadline)
+            self._headless.served(repository, reference, manifest.digest, deadline)
             return manifest
 
         return self._manifests.share((repository, reference), ask, deadline)
@@ -140,21 +140,28 @@ class Headless:
         self._limits = limits
         self._lock = threading.Lock()
         self._until: OrderedDict[Repository, float] = OrderedDict()  # 0.0: only suspected
+        self._claims: OrderedDict[Tag, Digest] = OrderedDict()
 
     def knows(self, repository: Repository, deadline: Deadline) -> bool:
         """Whether a HEAD there was of no help lately."""
         with self._lock:
             return deadline.clock() < self._until.get(repository, 0.0)
 
-    def suspect(self, repository: Repository) -> None:
-        """A HEAD said no digest."""
+    def said(self, tag: Tag, digest: Digest | None) -> None:
+        """What a HEAD said that the tag points to; None: nothing."""
         with self._lock:
-            self._until[repository] = 0.0
-            while len(self._until) > self._limits.absent:
-                self._until.popitem(last=False)
+            if digest is None:
+                self._until[tag.repository] = 0.0
+            else:
+                self._claims[tag] = digest
+                self._claims.move_to_end(tag)
+            for memory in (self._until, self._claims):
+                while len(memory) > self._limits.absent:
+                    memory.popitem(last=False)
 
-    def served(self, repository: Repository, deadline: Deadline) -> None:
-        """A GET there gave a manifest."""
+    def served(self, repository: Repository, reference: Tag | Digest, digest: Digest, deadline: Deadline) -> None:
+        """A GET there gave a manifest with this digest."""
         with self._lock:
-            if self._until.get(repository) == 0.0:
+            claimed = self._claims.pop(reference, digest) if isinstance(reference, Tag) else digest
+            if claimed != digest or self._until.get(repository) == 0.0:
                 self._until[repository] = deadline.clock() + self._limits.headless_s

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from lib.upstream.transport import Transport
 
 DEFAULT_LIFE_S = 60  # "expires_in": at least 60 where it is not said (distribution "Token Authentication")
-MAX_LIFE_S = 3600
+MAX_LIFE_S = 86_400
 EARLY = 0.1  # the share of a life that is given away, so that no token expires on its way
 EARLY_MAX_S = 10.0
+SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 TOKEN = re.compile(r"[!-~]+", re.ASCII)  # what may stand in a header
 
 
@@ -186,7 +187,13 @@ def _parse(content: bytes, host: str, max_chars: int) -> tuple[str, float]:
     if not isinstance(token, str) or len(token) > max_chars or not TOKEN.fullmatch(token):
         msg = f"the token service {host} gave no usable token"
         raise UpstreamUnavailable(msg)
-    life = fields.get("expires_in")
-    if type(life) is not int:
-        life = DEFAULT_LIFE_S
-    return token, float(max(0, min(life, MAX_LIFE_S)))
+    return token, _life(fields.get("expires_in"))
+
+
+def _life(said: object) -> float:
+    """Seconds. Some write the number as text."""
+    if isinstance(said, str) and SECONDS.fullmatch(said):
+        said = int(said)
+    if isinstance(said, bool) or not isinstance(said, int | float) or said != said:  # noqa: PLR0124 - NaN
+        return float(DEFAULT_LIFE_S)
+    return float(max(0, min(said, MAX_LIFE_S)))

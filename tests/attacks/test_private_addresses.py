@@ -74,7 +74,7 @@ PUBLIC = ("93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")
 
 def _realm(fake: FakeRegistry, asked: Asking, url: str) -> None:
     fake.challenge = f'Bearer realm="{url}",service="x"'
-    asked.registries.head(ALPINE, soon())
+    asked.registries.manifest(ALPINE.repository, ALPINE, soon())
 
 
 def _manifest(fake: FakeRegistry, asked: Asking, url: str) -> None:
@@ -279,6 +279,33 @@ def test_a_mapped_mirror_is_not_reachable_for_a_strangers_registry(network: Netw
         with asking(twin, resolver=names({"twin.example": ["127.0.0.1"]})) as asked, pytest.raises(NameInvalid):
             asked.registries.head(Tag.parse(f"twin.example:{mirror.port}/a:1"), soon())
     assert network.connected == []
+
+
+def test_one_mapped_registry_does_not_lead_to_another(network: Network) -> None:
+    """What the deployer says of one registry says nothing of the next: a mirror outside must not reach one inside."""
+    with FakeRegistry(token_field="token") as mirror, FakeRegistry() as inner, FakeRegistry() as open_mirror:
+        secret = inner.push("library/alpine", "3.16.0", image("secret"), TYPE)
+        blob = Digest.parse(inner.push_blob("library/alpine", b"secret"))
+        inside = f"http://inner.example:{inner.port}"
+        mirror.challenge = f'Bearer realm="{inside}/token"'
+        open_mirror.fault("*", Redirect(f"{inside}{ALPINE_PATH}"))
+        mapping = {
+            "mirror.example": f"http://outer.example:{mirror.port}",
+            "open.example": f"http://open.example:{open_mirror.port}",
+            "inner.example": inside,
+        }
+        resolver = names({name: ["127.0.0.1"] for name in ("outer.example", "open.example", "inner.example")})
+        with asking(mapping, resolver=resolver) as asked:
+            assert str(asked.registries.head(Tag.parse("inner.example/library/alpine:3.16.0"), soon()).digest) == secret
+            inner.forget_requests()
+            for registry in ("mirror.example", "open.example"):
+                tag = Tag.parse(f"{registry}/library/alpine:3.16.0")
+                with pytest.raises(Refused):
+                    asked.registries.manifest(tag.repository, tag, soon())
+                with pytest.raises(Refused):
+                    asked.registries.blob(tag.repository, blob, head=False, range_=None, if_range=None, deadline=soon())
+        assert inner.count() == 0
+    assert {port for _, port in network.connected} == {mirror.port, inner.port, open_mirror.port}
 
 
 def test_a_token_service_that_redirects_is_not_followed(network: Network) -> None:

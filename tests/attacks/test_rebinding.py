@@ -1,7 +1,8 @@
-"""DNS rebinding: a name server that a stranger runs, which answers each question differently, and never keeps to an answer."""
+"""A name server that a stranger runs: it answers each question differently (DNS rebinding), or does not answer at all."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from lib.errors import NameInvalid, UpstreamUnavailable
 from lib.oci.reference import Tag
 from lib.upstream.guard import Refused
+from lib.upstream.limits import Limits
 from tests.attacks.test_private_addresses import PUBLIC, fake
 from tests.fakes.dns import AAAA, A, NameServer
 from tests.fakes.registry import Redirect
@@ -83,3 +85,26 @@ def test_a_name_that_is_not_there_is_connected_to_nowhere(network: Network) -> N
         with pytest.raises(UpstreamUnavailable, match="could not be resolved"):
             asked.registries.head(TAG, soon(30))
     assert network.connected == []
+
+
+@pytest.mark.parametrize("below", ["a{}.silent.example", "reg.silent{}.example"], ids=["one domain", "many domains"])
+def test_silent_name_servers_do_not_stop_connections_to_a_registry_that_was_asked_before(
+    network: Network, below: str
+) -> None:
+    """Each look-up that is abandoned goes on for 10 to 20 s, and there are 64 of them at once."""
+    over = threading.Event()
+
+    def resolve(host: str, _port: int) -> list[str]:
+        if "silent" in host:
+            over.wait(20)
+        return list(PUBLIC)
+
+    with asking({}, resolver=resolve, limits=Limits(lookup_s=0.5, lookup_slow_s=0.4, lookups=8)) as asked:
+        for turn in range(2):
+            with pytest.raises(UpstreamUnavailable, match="could not connect"):
+                asked.registries.head(TAG, soon(30))
+            for number in range(0 if turn else 12):
+                with pytest.raises(UpstreamUnavailable, match=r"not resolved within|is not looked up"):
+                    asked.registries.head(Tag.parse(f"{below.format(number)}/a/b:1"), soon(30))
+        over.set()
+    assert network.connected == [(address, 443) for address in PUBLIC] * 2

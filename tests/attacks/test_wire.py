@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,26 @@ def test_a_peer_on_loopback_cannot_say_where_we_are(world: World, header: str) -
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Docker-Distribution-Api-Version: registry/2.0" in answer
+
+
+def asked_raw(world: World, *pieces: bytes) -> bytes:
+    """All that comes back, for as long as the service takes what is sent."""
+    with socket.create_connection(("127.0.0.1", world.function.port), timeout=20) as connection:
+        with suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+        with suppress(ConnectionError):
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+    return b""
+
+
+def test_a_request_line_without_end_is_not_gathered(world: World) -> None:
+    """8 MB of it were 6 s of work, and 12 MB of memory for each connection."""
+    answer = asked_raw(world, b"GET /v2/", *[b"a" * 65_536] * 200)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 414 ")
+    longest = b"GET /v2/" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    assert asked_raw(world, longest).startswith(b"HTTP/1.1 404 ")
+    assert world.get("/livez").status == 200
 
 
 TRAVERSALS = (

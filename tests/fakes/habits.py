@@ -44,6 +44,7 @@ class Habits:
         "last"  # "cursor": opaque, and `last` is ignored; "none": `n` is, too
     )
     tags_page: int = 1000  # tags that it gives at once
+    tags_any_size: bool = False  # its Link says n=0, which it reads as "as many as I like"
     tags_too_many: int | None = None  # a larger n is a 400
     tags_digests: tuple[str, ...] = ()  # among the tags
     tags_nulls: int = 0  # on every page

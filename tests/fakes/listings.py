@@ -72,7 +72,8 @@ def tags(  # the registry's side of distribution-spec end-8
     if number is not None and not (number.isdecimal() and number.isascii()):
         msg = f"n={number}"
         raise Wrong(msg)
-    n = int(number) if number is not None else habits.tags_page
+    sized = number is not None and not (habits.tags_any_size and int(number) == 0)
+    n = int(number) if number is not None and sized else habits.tags_page
     if habits.tags_too_many is not None and n > habits.tags_too_many:
         return Listing(400, {"Content-Type": "application/json"}, UNSUPPORTED)
     listed = sorted([*names, *habits.tags_digests])
@@ -88,7 +89,8 @@ def tags(  # the registry's side of distribution-spec end-8
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if more and page:
         following = {"next_page": cursors.make(start + n)} if cursor else {"last": page[-1]}
-        target = f"/v2/{repository}/tags/list?" + urlencode({**following, "n": str(n)})
+        size = "0" if habits.tags_any_size and not sized else str(n)
+        target = f"/v2/{repository}/tags/list?" + urlencode({**following, "n": size})
         headers["Link"] = f'<{base_url if habits.absolute_links else ""}{target}>; rel="next"'
     body = {"name": repository, "tags": [*[None] * habits.tags_nulls, *page] or None, **habits.tags_more}
     return Listing(200, headers, json.dumps(body).encode())

@@ -79,8 +79,10 @@ _ROWS = (
             "scarf-sh/gateway#35 (blobs to pkg-containers.githubusercontent.com)",
             "dataaxiom/ghcr-cleanup-action#13 (referrers 404)",
             "meziantou/Meziantou.Framework#2190 (pages of tags, relative)",
+            "opentofu/opentofu rfc/20241206-oci-registries/1-oci-primer.md (the Link of an unsized page says n=0)",
         ),
         habits=Habits(
+            tags_any_size=True,
             service="ghcr.io",
             realm_here=True,
             ping_challenge='Bearer realm="{realm}",service="{service}",scope="repository:user/image:pull"',

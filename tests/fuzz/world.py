@@ -148,7 +148,6 @@ class World:
         self._app = functions_framework.create_app("tlogistry", str(ROOT / "main.py"))  # type: ignore[no-untyped-call]
         self._gunicorn = Gunicorn()
         self._gunicorn.set("limit_request_line", 0)  # as functions-framework does
-        self._gunicorn.set("forwarded_allow_ips", os.environ["FORWARDED_ALLOW_IPS"])  # as main.py does
         self._uuids: dict[str, str] = {}
         self._first_seen: set[str] = set()
 

@@ -180,9 +180,8 @@ BAD_N = (
     "n=ten", "n=null", "n=-0", "n=%00", "n=1%00", "n=1%0a", "n=%EF%BC%91", "n=%D9%A1", "n=%20", "n=1&n=1", "n=1&n=2",
 )  # fmt: skip
 BAD_LAST = (
-    "last=.a", "last=-a", "last=a/b", "last=..%2Fa", "last=a%20b", "last=a+b", "last=a%00", "last=%0d%0aX:1",
-    "last=%C3%A9", "last=" + "a" * 129, "last=sha256:short", "last=a%26b", "last=a%22", "last=%3Ca%3E", "last=a&last=a",
-    "last=a&last=b",
+    "last=a%20b", "last=a+b", "last=a%00", "last=%0d%0aX:1", "last=%C3%A9", "last=" + "a" * 2049, "last=a%26b",
+    "last=a%22", "last=%3Ca%3E", "last=a&last=a", "last=a&last=b",
 )  # fmt: skip
 BAD_TYPES = (
     "artifactType=nope", "artifactType=/", "artifactType=a/", "artifactType=/b", "artifactType=a/b/c",
@@ -201,7 +200,7 @@ def _parameters() -> Iterator[Row]:
         for query in BAD_TYPES:
             yield Row(f"/v2/{name}/referrers/{DIGEST}?{query}", *UNSUPPORTED)
     yield Row("/v2/app/tags/list?n=-1&ns=other.example", *UNSUPPORTED, "other.example")
-    yield Row("/v2/app/tags/list?ns=other.example&last=.a", *UNSUPPORTED, "other.example")
+    yield Row("/v2/app/tags/list?ns=other.example&last=%00", *UNSUPPORTED, "other.example")
     yield Row(f"/v2/app/referrers/{DIGEST}?artifactType=x&ns=other.example", *UNSUPPORTED, "other.example")
     for place in (*(endpoint.format("app") for endpoint in ENDPOINTS), *OTHER_PLACES):
         for query in UNREADABLE:

@@ -520,8 +520,10 @@ def test_what_is_refused(world: World, asked: str, status: int, code: str) -> No
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "FOO"])
 def test_writes_are_refused(world: World, method: str) -> None:
-    answer = world.function.ask(method, "/v2/alpine/manifests/1", b"{}" if method in {"POST", "PUT"} else None)
+    answer = world.function.ask(method, "/v2/alpine/manifests/1?ns=GHCR.io", b"{}" if method in {"POST", "PUT"} else None)
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
+    assert answer.headers["oci-namespace"] == "ghcr.io"
+    assert world.function.ask(method, "/v2/alpine/manifests/1?ns=&ns=").status == 405
     assert answer.headers["allow"] == "GET, HEAD"
 
 
@@ -561,8 +563,9 @@ def test_a_strange_host_header_does_not_get_into_the_command(world: World, name:
     world.push(name)
     world.get(path(name))
     world.push(name, 2)
-    refused = world.get(path(name), Host='x";rm -rf /')
-    assert json.loads(refused.body)["errors"][0]["detail"]["pull"].startswith(f"docker pull HOST/{name}@")
+    for host, shown in {'x";rm -rf /': "HOST", "tlogistry": "tlogistry:80", "a.example": "a.example"}.items():
+        refused = world.get(path(name), Host=host)
+        assert json.loads(refused.body)["errors"][0]["detail"]["pull"].startswith(f"docker pull {shown}/{name}@")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def test_late_requests_are_told_when_the_tag_moved_meanwhile(slow: World, name: 
 
 def test_late_requests_are_told_that_the_log_failed(slow: World, name: str) -> None:
     slow.push(name)
-    answers = under_way(slow, name, lambda: slow.dev.faults.set("delay:400,log:before"))
+    slow.dev.faults.set("delay:400,log:before")
+    answers = under_way(slow, name)
     assert {answer.status for answer in answers} == {503}
     slow.dev.faults.set("")
     assert "tlog-first-seen" in slow.get(path(name)).headers

@@ -62,6 +62,7 @@ def test_two_tags_are_one_only_if_their_canonical_texts_are(one: Tag, two: Tag) 
         ("index.docker.io/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
         ("index.docker.io/library/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
         ("registry-1.docker.io/library/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
+        ("registry.hub.docker.com/library/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
         ("Docker.IO/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
         ("docker.io:443/alpine:3", "docker.io/library/alpine:3", "alpine:3"),
         ("docker.io./alpine:3", "docker.io/library/alpine:3", "alpine:3"),

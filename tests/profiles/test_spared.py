@@ -53,6 +53,23 @@ def test_a_warm_tag_costs_one_request_and_no_token(service: Service, profile: Pr
     assert service.calls() == calls
 
 
+def test_a_tag_that_moved_costs_one_head_for_each_refusal(service: Service) -> None:
+    """Docker asks by HEAD and then by GET, again and again, and Docker Hub counts GETs."""
+    place = service.place("docker.io")
+    place.push("1.0", manifest(1), OCI_MANIFEST)
+    url = path(place, "manifests", "1.0")
+    assert service.get(url).status == 200
+    place.push("1.0", manifest(2), OCI_MANIFEST)
+    assert service.head(url).status == 403, "its bytes were never seen: they are fetched once"
+    forget(place)
+    for _ in range(3):
+        assert service.head(url).status == 403
+        assert service.get(url).status == 403
+    assert seen_by(place)[0] == ["HEAD"] * 6
+    place.push("1.0", manifest(1), OCI_MANIFEST)
+    assert service.get(url).status == 200
+
+
 @pytest.mark.parametrize("profile", PUBLIC, ids=registry_of)
 def test_a_cold_tag_costs_one_get_and_a_manifest_by_digest_is_then_held(service: Service, profile: Profile) -> None:
     place = service.place(profile.registry)

@@ -130,6 +130,32 @@ def test_a_leader_that_hangs_is_not_waited_for_longer_than_a_moment() -> None:
     assert askers.end() == ["answer 1"]
 
 
+def test_a_slow_answer_costs_one_more_call_for_each_wait_and_not_one_for_everybody() -> None:
+    """ghcr.io was seen to take more than 10 s under load (scarf-sh/gateway#35)."""
+    flights, calls = Flights[str](Limits(follow_s=0.4)), Calls()
+    askers = Askers(flights, calls, 20, soon())
+    askers.start(calls)
+    until_waiting(flights, 19)
+    time.sleep(1.0)
+    calls.go.set()
+    answers = askers.end()
+    assert 2 <= calls.count <= 4
+    assert len(answers) == 20
+    assert len(set(answers)) <= calls.count
+
+
+def test_the_first_answer_is_everybodys_even_if_the_leader_still_hangs() -> None:
+    flights, calls, quick = Flights[str](Limits(follow_s=0.4)), Calls(), Calls()
+    leader, others = Askers(flights, calls, 1, soon()), Askers(flights, quick, 8, soon())
+    leader.start(calls)
+    quick.go.set()
+    quick.started.set()  # nobody waits for the first of them
+    others.start(quick)
+    assert others.end() == ["answer 1"] * 8
+    calls.go.set()
+    assert leader.end() == ["answer 1"]
+
+
 def test_only_so_many_wait_for_one_leader() -> None:
     flights, calls = Flights[str](Limits(follow_s=WAIT_S, followers=2)), Calls()
     askers = Askers(flights, calls, 3, soon())

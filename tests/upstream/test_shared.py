@@ -158,3 +158,27 @@ def test_a_failure_of_the_leader_is_not_kept() -> None:
         with pytest.raises(UpstreamUnavailable):
             world.head()
         assert world.head() == world.digest
+
+
+def test_a_head_that_says_a_wrong_digest_is_spared_after_the_first_one() -> None:
+    """Some registries' header is not the digest of their bytes: a HEAD there is always followed by a GET (kaniko#298)."""
+    with serving() as world:
+        world.fake.fault(ALPINE_PATH, DigestHeader("sha256:" + "0" * 64))
+        assert world.head() != world.digest
+        assert world.get() == world.digest
+        world.fake.forget_requests()
+        assert world.head() is None
+        assert world.get() == world.digest
+        assert [seen.method for seen in world.fake.requests] == ["GET"]
+        world.clock.advance(301)
+        world.fake.heal()
+        assert world.head() == world.digest
+
+
+def test_a_tag_that_moved_is_no_wrong_digest() -> None:
+    with serving() as world:
+        world.head()
+        other = world.fake.push("library/alpine", "3.16.0", image("b"), TYPE)
+        assert world.head() == other
+        assert world.get() == other
+        assert world.head() == other
