@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextvars
 import errno
 import os
-import re
 import traceback
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from lib.config import Config
     from lib.handlers.response import Response
     from lib.handlers.response import Response as WireResponse
+    from lib.handlers.visit import Aside
     from lib.oci.endpoint import Endpoint
     from lib.sighting.identity import MetadataIdentity
     from lib.sighting.signer import KeylessSigner
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from lib.telemetry import Request, Severity, Telemetry
     from lib.upstream.secret import Secret
 
-HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]{2,45}\](:[0-9]{1,5})?", re.ASCII)
 PATH_SHOWN = 300  # characters
 PROBE = Tag.parse("tlogistry.invalid/readyz:probe")
 READ_METHODS = frozenset({"GET", "HEAD"})
@@ -92,7 +91,9 @@ class App:
             telemetry=telemetry,
         )
         hosts = Hosts(config.own_hosts, config.allow_upstreams, config.deny_upstreams)
-        registries = Registries(config.upstreams, runtime.now, telemetry, secret=_secret(config), hosts=hosts)
+        registries = Registries(
+            config.upstreams, runtime.now, telemetry, secret=_secret(config), hosts=hosts, known=SHARED
+        )
         self._upstream = TimedUpstream(SharedUpstream(registries), telemetry)
         self._manifests = Manifests(self._upstream, self.recorder)
         self._ready = Readiness(
@@ -107,7 +108,7 @@ class App:
         self._telemetry = telemetry
         self._flood = Flood(_flood_limits(config), runtime.now)
         threads = config.threads or 4 * (os.cpu_count() or 1)  # the web server's own default
-        self._crowd = Crowd(threads, runtime.now, SHARED)
+        self._crowd = Crowd(threads, runtime.now, big=SHARED, mapped=config.upstreams)
         self._config = config
         self._deadline_s = config.deadline_s
         self._now = runtime.now
@@ -154,6 +155,8 @@ class App:
             try:
                 if request.method not in READ_METHODS:
                     answer = wire.method_not_allowed()
+                    with suppress(TlogistryError):
+                        namespace = self._query(request).namespace
                 else:
                     query = self._query(request)
                     namespace = query.namespace
@@ -165,10 +168,10 @@ class App:
                         answer = self._dispatch(asked, request, namespace)
                     else:
                         answer = visiting(
-                            self._crowd,
-                            self._flood.upstream(asked.repository.registry),
+                            self._crowd.enter(self._flood.upstream(asked.repository.registry)),
                             partial(self._dispatch, asked, request, namespace),
                             was_answered=lambda: gathered.upstream_status is not None,
+                            sends_to=None if request.method == "HEAD" else partial(self._client, request),
                         )
             except TlogistryError as failure:
                 answer = wire.error(failure)
@@ -190,7 +193,9 @@ class App:
         """404 for what the framework does not hand to `handle`."""
         return _flask(wire.error(PathInvalid("no such path")), flask.request, self._telemetry)
 
-    def _dispatch(self, asked: Endpoint, request: flask.Request, namespace: str | None) -> WireResponse:  # noqa: PLR0911 - one each
+    def _dispatch(  # noqa: PLR0911 - one each
+        self, asked: Endpoint, request: flask.Request, namespace: str | None, aside: Aside = nullcontext
+    ) -> WireResponse:
         head = request.method == "HEAD"
         match asked:
             case Ping():
@@ -202,13 +207,13 @@ class App:
             case SightingRecord(tag):
                 return sighting(self.recorder, tag)
             case Manifest(repository, reference):
-                host = request.host if HOST.fullmatch(request.host) else "HOST"
                 return self._manifests.handle(
                     repository,
                     reference,
                     head=head,
-                    host=host,
+                    host=wire.reached(request.host),
                     deadline=self.deadline(),
+                    aside=aside,
                     admit=lambda new: self._flood.admit(new, self._client(request)),
                 )
             case Blob(repository, digest):

@@ -49,6 +49,7 @@ HOST = "127.0.0.1"
 PORT = 8080
 STATE = ".tlogistry"
 THREADS = "128"  # more than may wait for one upstream and for the log together, so that the rest goes on
+ARENAS = "2"  # of glibc's malloc, as terraform/ has it: else each thread keeps the memory of its largest document
 BACKLOG = 512
 START_S = 60.0  # seconds; the first start after an installation compiles every module
 READY_EVERY_S = 0.05
@@ -81,6 +82,7 @@ class Local:
         settings.setdefault("TLOGISTRY_STORE", f"sqlite:{(state / 'store.sqlite').absolute()}")
         settings.setdefault("TLOGISTRY_LOG_FORMAT", "line")
         settings["THREADS"] = env.get("THREADS") or THREADS
+        settings["MALLOC_ARENA_MAX"] = ARENAS
         if not own_log:
             settings.update({name: env[name] for name in STARTED_BY_US if env.get(name)})
         search = _check_settings(settings, problems, own_log=own_log)

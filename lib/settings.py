@@ -25,6 +25,7 @@ DEADLINE_RANGE_S = (0.5, 300.0)  # below, no log can answer; above, every proxy 
 TRUST_FILE_MAX_BYTES = 1 << 20
 URL_MAX = 512  # characters
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+IPV4_LOOPBACK = re.compile(r"127(?:\.[0-9]{1,3}){3}", re.ASCII)
 THREADS_MAX = 1000  # Cloud Run's own limit on concurrent requests for one instance
 # Google Cloud's resource names. A project has an id (with an old domain's prefix, perhaps) and a number.
 PROJECT_ID = r"(?:[a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
@@ -71,7 +72,7 @@ class BaseUrl:
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can be meant."""
-        return self.host in LOOPBACK
+        return self.host in LOOPBACK or IPV4_LOOPBACK.fullmatch(self.host) is not None
 
     def __str__(self) -> str:
         """The canonical text; `parse` is its inverse."""

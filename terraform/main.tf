@@ -5,6 +5,7 @@ locals {
     {
       GOOGLE_CLOUD_PROJECT     = var.project_id
       LOG_EXECUTION_ID         = "false" # else every line is rewritten by the framework, through a global that threads share
+      MALLOC_ARENA_MAX         = "2"     # else each thread keeps the memory of the largest document that it ever parsed
       THREADS                  = tostring(var.concurrency)
       TLOGISTRY_DEADLINE       = tostring(var.deadline_seconds)
       TLOGISTRY_FORWARDED_HOPS = var.domain == null ? "1" : "2" # Cloud Run's front end adds an address, the load balancer one more

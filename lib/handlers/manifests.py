@@ -5,6 +5,7 @@ GET, because Docker, containerd and BuildKit resolve by HEAD. A tag that is reco
 
     HEAD, or GET with the recorded bytes at hand:   HEAD upstream; its digest header is only a hint
         the hint is the record                          answer with the record's digest (a client verifies what it GETs)
+        other bytes that it showed us lately            the tag has moved
         anything else                                   fall through: the bytes decide
     everything else:                                GET upstream, hash, observe
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from lib.handlers.response import IMMUTABLE, NO_STORE, Response, manifest_headers, moved, sighting_headers
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lib.deadline import Deadline
+    from lib.handlers.visit import Aside
     from lib.oci.manifest import Manifest
     from lib.oci.reference import Repository, Tag
     from lib.recorder import Recorder
@@ -90,11 +93,13 @@ class Manifests:
         head: bool,
         host: str,
         deadline: Deadline,
+        aside: Aside = nullcontext,
         admit: Callable[[Tag], None] | None = None,
     ) -> Response:
         """`host` is how the client addressed us, for the command in a refusal.
 
-        `admit` is asked before a tag is recorded, once the upstream has served it, and may raise. Raises TlogistryError.
+        Inside `aside` the recorder is waited for, and not the registry. `admit` is asked before a tag is recorded, once the
+        upstream has served it, and may raise. Raises TlogistryError.
         """
         if isinstance(reference, Digest):
             return self._by_digest(repository, reference, deadline)
@@ -102,7 +107,12 @@ class Manifests:
             manifest = self._upstream.manifest(repository, reference, deadline)
             return _answer(manifest, {"Cache-Control": NO_STORE}, verdict="passed through")
         return self._by_tag(
-            reference, head=head, host=host, deadline=deadline, admit=(lambda: admit(reference)) if admit else None
+            reference,
+            head=head,
+            host=host,
+            deadline=deadline,
+            aside=aside,
+            admit=(lambda: admit(reference)) if admit else None,
         )
 
     def _by_digest(self, repository: Repository, digest: Digest, deadline: Deadline) -> Response:
@@ -113,19 +123,30 @@ class Manifests:
             self._held.put(repository, manifest, now)
         return _answer(manifest, {"Cache-Control": IMMUTABLE})
 
-    def _by_tag(
-        self, tag: Tag, *, head: bool, host: str, deadline: Deadline, admit: Callable[[], None] | None
+    def _by_tag(  # noqa: PLR0913 - the request's parts
+        self,
+        tag: Tag,
+        *,
+        head: bool,
+        host: str,
+        deadline: Deadline,
+        aside: Aside,
+        admit: Callable[[], None] | None,
     ) -> Response:
-        known = self._recorder.recall(tag) or self._recorder.awaited(tag, deadline)
+        known = self._recorder.recall(tag)
+        if known is None:
+            with aside():
+                known = self._recorder.awaited(tag, deadline)
         if known is not None:
-            answer = self._by_hint(tag, known, head=head, deadline=deadline)
+            answer = self._by_hint(tag, known, head=head, host=host, deadline=deadline)
             if answer is not None:
                 return answer
         manifest = self._upstream.manifest(tag.repository, tag, deadline)
         self._held.put(
             tag.repository, manifest, deadline.clock()
         )  # before: those who wait for the record need it at once
-        verdict = self._recorder.observe(tag, manifest.digest, deadline, admit)
+        with aside():
+            verdict = self._recorder.observe(tag, manifest.digest, deadline, admit)
         match verdict:
             case Moved():
                 return moved(verdict, host)
@@ -133,14 +154,19 @@ class Manifests:
                 headers = {**sighting_headers(sighting, first_seen=first_seen), "Cache-Control": NO_STORE}
                 return _answer(manifest, headers, verdict="first seen" if first_seen else "same")
 
-    def _by_hint(self, tag: Tag, known: Sighting, *, head: bool, deadline: Deadline) -> Response | None:
+    def _by_hint(self, tag: Tag, known: Sighting, *, head: bool, host: str, deadline: Deadline) -> Response | None:
         """The answer that a HEAD upstream is enough for, or None: fetch and hash."""
         held = self._held.get(tag.repository, known.digest)
         if held is None and not head:
             return None
         hint = self._upstream.head(tag, deadline)
         if hint.digest != known.digest:
-            return None
+            now = deadline.clock()
+            offered = self._held.get(tag.repository, hint.digest, since=now - SHOWN_S) if hint.digest else None
+            if offered is None:
+                return None
+            self._held.put(tag.repository, offered, now)
+            return moved(Moved(known, offered.digest), host)
         headers = {**sighting_headers(known, first_seen=False), "Cache-Control": NO_STORE}
         if held is not None:
             self._held.put(tag.repository, held, deadline.clock())

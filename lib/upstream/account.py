@@ -142,7 +142,8 @@ class Account:
         if answer.status != OK:
             answer.discard(self._limits)
             return None
-        manifest = Manifest.parse(answer.read(MAX_BYTES), answer.header("Content-Type"), digest.algorithm)
+        said, algorithm = answer.header("Content-Type"), digest.algorithm
+        manifest = answer.parsed(MAX_BYTES, deadline, lambda content: Manifest.parse(content, said, algorithm))
         return manifest if manifest.digest == digest else None  # 5
 
     def _say_withheld(self, registry: str, realm: str) -> None:

@@ -6,21 +6,28 @@ The body is read here, because http.client is lenient where an upstream may be h
 
 from __future__ import annotations
 
+import io
 import re
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, TypeVar
 
 from lib.deadline import Deadline
-from lib.errors import Unavailable, UpstreamUnavailable
+from lib.errors import TlogistryError, Unavailable, UpstreamUnavailable
+from lib.upstream.large import LARGE_BYTES, PARSED_BYTES, PARSING, READING
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator
     from http.client import HTTPResponse
 
     from lib.upstream.connection import TimedReader
     from lib.upstream.limits import Limits
 
+T = TypeVar("T")
+
 CHUNK_BYTES = 64 * 1024
+# Each chunk costs us microseconds whatever it holds. Servers send 512 bytes and more; some flush a small one now and then.
+SMALL_CHUNKS = 4096
+CHUNK_MEAN_BYTES = 256  # of all chunks beyond those
 LINE_BYTES = 1024  # of a chunk's size line, or of a trailer
 TRAILERS = 32
 LENGTH = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
@@ -36,7 +43,7 @@ class TooLong(UpstreamUnavailable):
 
 
 class Answer:
-    """Status, headers, and a body that must be used once: by `read`, `chunks`, `stream`, `discard` or `close`."""
+    """Status, headers, and a body that must be used once: by `read`, `parsed`, `chunks`, `stream`, `discard` or `close`."""
 
     def __init__(  # noqa: PLR0913 - made in one place, `Transport`
         self,
@@ -92,16 +99,44 @@ class Answer:
 
     def read(self, max_bytes: int) -> bytes:
         """The whole body. Raises TooLong, UpstreamUnavailable if it is cut short, DeadlineExceeded."""
-        content = bytearray()
+        return self._whole(max_bytes, lambda: None)
+
+    def parsed(self, max_bytes: int, deadline: Deadline, parse: Callable[[bytes], T]) -> T:
+        """What `parse` makes of the whole body; if that is large, when its turn has come (`large.py`).
+
+        Raises as `read` and `parse` do, and Overloaded.
+        """
+        with ExitStack() as places:
+            content = self._whole(max_bytes, lambda: places.enter_context(READING.enter(self.host, deadline)))
+            if len(content) > PARSED_BYTES:
+                places.enter_context(PARSING.enter(self.host, deadline))
+            try:
+                return parse(content)
+            except TlogistryError as error:
+                failed = error.again()  # a traceback would keep the document, and others are let in now
+            del content
+        raise failed
+
+    def _whole(self, max_bytes: int, grows: Callable[[], None]) -> bytes:
+        """`grows` is called once if there are more than LARGE_BYTES."""
         if self.length is not None and self.length > max_bytes:
             self.close()
             raise self._too_long(max_bytes)
-        for chunk in self.chunks():
-            content += chunk
-            if len(content) > max_bytes:
-                self.close()
-                raise self._too_long(max_bytes)
-        return bytes(content)
+        content = io.BytesIO()  # gives its bytes away without a copy
+        try:
+            small = True
+            for chunk in self.chunks():
+                size = content.tell() + len(chunk)
+                if size > max_bytes:
+                    raise self._too_long(max_bytes)
+                if small and size > LARGE_BYTES:
+                    small = False
+                    grows()
+                content.write(chunk)
+            return content.getvalue()
+        finally:
+            content.close()
+            self.close()
 
     def stream(self) -> Iterator[bytes]:
         """The body without the deadline of the request, which may be shorter than a layer takes; see `TimedReader`."""
@@ -135,6 +170,7 @@ class Answer:
             yield piece
 
     def _chunked_body(self) -> Iterator[bytes]:
+        chunks = content = 0
         while True:
             match = CHUNK_SIZE.fullmatch(self._source.readline(LINE_BYTES))
             if match is None:
@@ -142,6 +178,10 @@ class Answer:
             size = int(match[1], 16)
             if size == 0:
                 break
+            chunks, content = chunks + 1, content + size
+            if chunks > SMALL_CHUNKS + content // CHUNK_MEAN_BYTES:
+                msg = f"{self.host} sends its answer in too many small chunks"
+                raise UpstreamUnavailable(msg)
             yield from self._exactly(size)
             if self._source.readline(LINE_BYTES) != b"\r\n":
                 raise self._cut_short()

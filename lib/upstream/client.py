@@ -154,12 +154,14 @@ class RegistryClient:
     def _renewed(self, whose: Audience, site: Site, deadline: Deadline) -> str | None:
         """A new token in place of one that helped and has expired; None if there was none, or there is no other to be had."""
         with self._lock:
-            challenge = self._challenges.pop(whose, None)
+            challenge = self._challenges.get(whose)
         if challenge is None:
             return None
         try:
             token = self._tokens.fetch(whose, challenge, site.guard, deadline)
         except (NotPublic, UpstreamUnavailable):  # that was then: the registry will say where tokens are now
+            with self._lock:
+                self._challenges.pop(whose, None)
             return None
         self._remember(whose, challenge)
         return token

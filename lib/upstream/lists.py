@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lib.errors import ManifestInvalid, NoManifest, NoReferrers, UpstreamUnavailable
 from lib.oci import query
 from lib.oci.manifest import MAX_BYTES, OCI_INDEX, Manifest
+from lib.oci.marks import marks
 from lib.oci.reference import TAG
 from lib.upstream.client import anywhere
 from lib.upstream.link import next_page
@@ -37,6 +38,8 @@ NO_REFERRERS = frozenset(
 )  # what clients take for "no such API": 406 is Artifactory's (GGCR#1962)
 FILTERS = "artifactType"  # the only filter that there is
 ERROR_BYTES = 64 * 1024
+# 8 MiB of what gcr.io says about each tag have 285,000, and nobody has as many tags alone; parsed, they take up to 70 MiB
+MAX_MARKS = 300_000
 
 
 class Lists:
@@ -59,8 +62,12 @@ class Lists:
         if answer.status != OK:
             answer.discard(self._limits)
             raise meaning(answer, f"a list of tags of {repository.familiar}")
-        tags = _tags(answer.read(self._limits.tags_bytes), answer.host)
-        return TagsPage((), None) if page.n == 0 else _cut(tags, page, _next(answer))
+
+        def parse(content: bytes) -> TagsPage:
+            tags = _tags(content, answer.host)
+            return TagsPage((), None) if page.n == 0 else _cut(tags, page, _next(answer))
+
+        return answer.parsed(self._limits.tags_bytes, deadline, parse)
 
     def referrers(  # noqa: PLR0913 - the request's parts
         self,
@@ -83,9 +90,9 @@ class Lists:
         if answer.status != OK:
             answer.discard(self._limits)
             raise meaning(answer, what)
-        content = answer.read(MAX_BYTES)
+        said = answer.header("Content-Type")
         try:
-            index = Manifest.parse(content, answer.header("Content-Type"))
+            index = answer.parsed(MAX_BYTES, deadline, lambda content: Manifest.parse(content, said))
         except (ManifestInvalid, NoManifest):
             index = None
         if index is None or index.media_type != OCI_INDEX:  # a page that is made for every unknown path, for instance
@@ -93,7 +100,7 @@ class Lists:
             raise NoReferrers(msg, 404)
         filters = answer.header("OCI-Filters-Applied")
         applied = filters is not None and FILTERS in [name.strip() for name in filters.split(",")]
-        return ReferrersPage(content, FILTERS if applied else None, _next(answer))
+        return ReferrersPage(index.content, FILTERS if applied else None, _next(answer))
 
     def _name_unknown(self, answer: Answer) -> bool:
         """Whether an error says NAME_UNKNOWN, which ends a client's search (oras-go); nothing else of it is used."""
@@ -119,6 +126,9 @@ def _next(answer: Answer) -> Pairs | None:
 
 def _tags(content: bytes, host: str) -> list[str]:
     """`{"name": …, "tags": [ … ]}`. Nexus was seen to send null for one tag or all, and Artifactory to list digests."""
+    if marks(content) > MAX_MARKS:
+        msg = f"the list of tags of {host} has more than {MAX_MARKS} values"
+        raise UpstreamUnavailable(msg)
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -40,10 +40,10 @@ from lib.upstream.meaning import OK, claimed_digest, meaning, refuses_head
 from lib.upstream.token import Tokens
 from lib.upstream.transport import Transport
 from lib.upstream.upstream import NO_HINT, BlobRedirect, BlobStream, Hint, ReferrersPage, TagsPage, Upstream
-from lib.upstream.url import Url
+from lib.upstream.url import Url, authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lib.deadline import Deadline
     from lib.oci.digest import Algorithm
@@ -73,21 +73,22 @@ class Registries:
         *,
         secret: Secret | None = None,
         hosts: Hosts | None = None,
+        known: Iterable[str] = (),
     ) -> None:
         """`mapping` is the deployer's, from canonical registry names; `clock` is monotonic, in seconds.
 
         `secret` holds accounts at registries; None: everything is asked anonymously. `hosts` is what the deployer says
-        about names; None: nothing.
+        about names; None: nothing. `known` are registered domains whose names are looked up before those of strangers.
         """
         limits = limits if limits is not None else Limits()
         self._mapping = dict(mapping)
         self._hosts = hosts if hosts is not None else Hosts()
-        self._mapped = Guard(frozenset(self._mapping.values()), self._hosts)
+        self._mapped = {registry: self._guard(base) for registry, base in self._mapping.items()}
         self._stranger = Guard(frozenset(), self._hosts)
         self._telemetry = telemetry
         self._limits = limits
         self._calls = Bulkhead(limits.calls, limits.waiting, limits.stall_s)
-        self._transport = Transport(Lookups(resolver, limits), clock, limits)
+        self._transport = Transport(Lookups(resolver, limits, known), clock, limits)
         self._client = RegistryClient(self._transport, Tokens(self._transport, clock, limits), telemetry, limits)
         self._blobs = Blobs(self._client, Bulkhead(limits.streams, limits.waiting), limits)
         self._lists = Lists(self._client, limits)
@@ -133,7 +134,7 @@ class Registries:
             if answer.status != OK:
                 answer.discard(self._limits)
                 raise meaning(answer, what)
-            manifest = self._read(answer, what, algorithm)
+            manifest = self._read(answer, what, algorithm, deadline)
             place.release()
             self._compare_header(what, answer.header("Docker-Content-Digest"), manifest)
             if isinstance(reference, Digest) and manifest.digest != reference:
@@ -195,23 +196,33 @@ class Registries:
             if isinstance(error, Refused) and error.origin == site.base:
                 msg = f"{repository.registry} is not a public registry: {error.reason}"
                 raise NameInvalid(msg) from error
-            if site.registry in str(error):
-                raise
-            named = error.again()  # the client knows the registry by this name, and not by where it is
-            named.args = (f"{site.registry}: {error}",)
+            named = error.again()
+            named.args = (self._named(site, str(error)),)
             raise named from error
+
+    def _named(self, site: Site, message: str) -> str:
+        """With the name that the client knows; where inside the deployer mapped it to is not the client's business."""
+        if site.registry in self._mapping and not site.base.on_loopback:
+            message = message.replace(authority(site.base), site.registry)
+        return message if site.registry in message else f"{site.registry}: {message}"
+
+    def _guard(self, base: BaseUrl) -> Guard:
+        """For one mapped registry: exactly its origin; on loopback, where there is only development, all that are there."""
+        there = {base, *(other for other in self._mapping.values() if base.on_loopback and other.on_loopback)}
+        return Guard(frozenset(there), self._hosts)
 
     def _site(self, registry: str) -> Site:
         base = self._mapping.get(registry)
         if base is not None:
-            return Site(registry, base, self._mapped)
+            return Site(registry, base, self._mapped[registry])
         host, _, port = (HUB_HOST if registry == HUB else registry).partition(":")
         return Site(registry, BaseUrl("https", host, int(port) if port else HTTPS_PORT), self._stranger)
 
-    def _read(self, answer: Answer, what: str, algorithm: Algorithm) -> Manifest:
+    def _read(self, answer: Answer, what: str, algorithm: Algorithm, deadline: Deadline) -> Manifest:
         """The manifest in a 200. Raises ManifestInvalid, NoManifest."""
         try:
-            return Manifest.parse(answer.read(MAX_BYTES), answer.header("Content-Type"), algorithm)
+            said = answer.header("Content-Type")
+            return answer.parsed(MAX_BYTES, deadline, lambda content: Manifest.parse(content, said, algorithm))
         except (ManifestInvalid, NoManifest) as error:
             msg = f"{answer.host} answered 200 for {what}: {error}"
             raise type(error)(msg) from error

@@ -55,6 +55,7 @@ run "two_values_are_enough" {
     condition = google_cloudfunctions2_function.tlogistry.service_config[0].environment_variables == tomap({
       GOOGLE_CLOUD_PROJECT     = "demo-project"
       LOG_EXECUTION_ID         = "false"
+      MALLOC_ARENA_MAX         = "2"
       THREADS                  = "128"
       TLOGISTRY_DEADLINE       = "30"
       TLOGISTRY_FORWARDED_HOPS = "1"

@@ -63,6 +63,7 @@ run "everything" {
     condition = google_cloudfunctions2_function.tlogistry.service_config[0].environment_variables == tomap({
       GOOGLE_CLOUD_PROJECT         = "demo-project"
       LOG_EXECUTION_ID             = "false"
+      MALLOC_ARENA_MAX             = "2"
       THREADS                      = "200"
       TLOGISTRY_ALLOW_UPSTREAMS    = jsonencode(["docker.io", "*.example.com"])
       TLOGISTRY_CREDENTIALS_SECRET = "projects/demo-project/secrets/registry-accounts"

@@ -36,10 +36,11 @@ def eventually(world: World, hanging: int) -> None:
 
 @contextmanager
 def hanging(world: World, number: int) -> Iterator[list[Answer]]:
-    """So many requests to one upstream that does not answer; the list fills with their answers."""
+    """So many requests to one upstream that does not answer, for a tag each; the list fills with their answers."""
     world.registry.fault("*hang*", Hang())
     answers: list[Answer] = []
-    threads = [threading.Thread(target=lambda: answers.append(world.get(path("a/hang")))) for _ in range(number)]
+    asked = [path(f"a/hang{n}") for n in range(number)]
+    threads = [threading.Thread(target=lambda asked=asked: answers.append(world.get(asked))) for asked in asked]
     for thread in threads:
         thread.start()
     try:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lib.oci.manifest import OCI_INDEX
 from lib.upstream.limits import Limits
+from lib.upstream.lists import MAX_MARKS
 from tests.fakes.registry import EndlessBody, Html, Status
 from tests.handlers.test_http import manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.framework import Function
     from tests.handlers.test_http import World
 
 SUBJECT = "sha256:" + "5" * 64
@@ -123,6 +128,72 @@ BODIES = {
     "half of one": b'{"name": "x", "tags": ["1.0"',
     "not UTF-8": b'{"name": "x", "tags": ["\xff"]}',
 }
+
+
+def test_a_list_of_tags_that_is_larger_in_memory_is_refused_before_it_is_parsed(
+    world: World, name: str, lists: dict[str, str]
+) -> None:
+    """8 MiB of `{"":0}` are 250 MiB of objects."""
+    for element in (b'{"":0},', b"[],", b'"1",'):
+        body = b'{"tags":[%s[]]}' % (element * (Limits().tags_bytes // len(element) - 10))
+        answers(world, name, "tags", Status(200, {"Content-Type": JSON}, body))
+        answer = world.get(lists["tags"])
+        assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+        assert f"more than {MAX_MARKS} values" in answer.message
+
+
+def test_a_whole_page_of_what_gcr_says_about_each_tag_is_served(world: World, name: str, lists: dict[str, str]) -> None:
+    about = {
+        "imageSizeBytes": "1234",
+        "layerId": "",
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+        "tag": ["1.0"],
+        "timeCreatedMs": "1520000000000",
+        "timeUploadedMs": "1520000000000",
+    }
+    each = b'"sha256:%064x":' + json.dumps(about, separators=(",", ":")).encode()
+    number = Limits().tags_bytes // (len(each % 0) + len(b',"1.0",'))
+    digests, tags = b",".join(each % n for n in range(number)), b",".join([b'"1.0"'] * number)
+    body = b'{"manifest":{%s},"tags":[%s]}' % (digests, tags)
+    assert Limits().tags_bytes - 300 < len(body) <= Limits().tags_bytes
+    answers(world, name, "tags", Status(200, {"Content-Type": JSON}, body))
+    assert len(json.loads(world.get(lists["tags"]).body)["tags"]) == number
+
+
+def memory(function: Function) -> int:
+    """The most MiB that one of its processes ever had."""
+    found, left = 0, [function.process.pid]
+    while left:
+        process = Path(f"/proc/{left.pop()}")
+        found = max(found, int((process / "status").read_text().partition("VmHWM:")[2].split()[0]) // 1024)
+        left += [int(child) for task in process.glob("task/*/children") for child in task.read_text().split()]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_forty_hostile_lists_at_once_leave_room_in_memory_and_the_rest_as_it_was(
+    world: World, name: str, lists: dict[str, str]
+) -> None:
+    """Of the longest and costliest that is taken. Forty at once took 1,200 MiB, and the ping 9 s; an instance has 1 GiB."""
+    body = b'{"tags":[%s]}' % b",".join(b'"%024d"' % number for number in range(MAX_MARKS - 2))
+    assert len(body) <= Limits().tags_bytes
+    answers(world, name, "tags", Status(200, {"Content-Type": JSON}, body))
+    before, asked = memory(world.function), lists["tags"]
+    statuses: list[int] = []
+    threads = [threading.Thread(target=lambda: statuses.append(world.get(asked).status)) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    pings = []
+    while any(thread.is_alive() for thread in threads):
+        started = time.monotonic()
+        assert world.function.ask("GET", "/livez").status == 200
+        pings.append(time.monotonic() - started)
+        time.sleep(0.1)
+    assert set(statuses) <= {200, 503}
+    assert 200 in statuses
+    assert memory(world.function) - before < 400
+    assert max(pings) < 5
 
 
 @pytest.mark.parametrize("body", BODIES)

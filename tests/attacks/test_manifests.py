@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lib.errors import UpstreamUnavailable
 from lib.handlers.manifests import HeldManifests
 from lib.oci.manifest import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
 from lib.oci.reference import Repository, Tag
-from tests.fakes.registry import DigestHeader, EndlessBody, Raw, Redirect, Status, image
+from tests.fakes.registry import DigestHeader, EndlessBody, FakeRegistry, Raw, Redirect, Status, image
 from tests.handlers.test_http import manifest, path
 from tests.sigstore import digests_logged
+from tests.upstream.support import ALPINE, asking, soon
 
 if TYPE_CHECKING:
     from tests.fakes.registry import Fault
@@ -205,6 +207,38 @@ def test_an_upstream_that_lies_is_never_a_mismatch_and_never_recorded(
     assert (answer.status, answer.code) == refused
     assert "tlog-uuid" not in answer.headers
     assert dict(world.dev.calls) == calls
+
+
+def test_a_manifest_that_is_larger_in_memory_is_refused_before_it_is_parsed(world: World, name: str) -> None:
+    """4 MiB of `[{},{},…]` are 170 MiB of objects, and several at once more than an instance has."""
+    for members in (b'"manifests":[%s{}]' % (b"{}," * 1_390_000), b",".join(b'"%x":0' % n for n in range(400_000))):
+        content = b'{"schemaVersion":2,%s}' % members
+        world.registry.fault(f"/v2/library/{name}/manifests/*", Status(200, {"Content-Type": OCI_INDEX}, content))
+        for reference in ("1.0", "sha256:" + hashlib.sha256(content).hexdigest()):
+            answer = world.get(path(name, reference))
+            assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
+            assert "values" in answer.message
+        world.registry.fault(f"/v2/library/{name}/referrers/*", Status(200, {"Content-Type": OCI_INDEX}, content))
+        assert world.get(f"/v2/{name}/referrers/sha256:{'5' * 64}").code == "MANIFEST_UNKNOWN"
+        world.registry.heal()
+
+
+@pytest.mark.parametrize("where", ["manifests/*", "tags/list"])
+def test_a_body_in_chunks_of_one_byte_is_not_read_to_its_end(world: World, name: str, where: str) -> None:
+    """Each chunk costs microseconds, so that 4 MiB of them were 13 seconds of a processor."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {OCI_MANIFEST}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    world.registry.fault(f"/v2/library/{name}/{where}", Raw(head + b"1\r\n \r\n" * 1_000_000 + b"0\r\n\r\n"))
+    answer = world.get(f"/v2/{name}/{where.replace('*', '1.0')}")
+    assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+    assert "too many small chunks" in answer.message
+
+
+def test_a_token_in_chunks_of_one_byte_is_not_read_to_its_end() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with FakeRegistry(token_field="token") as fake, asking({"docker.io": fake}) as asked:
+        fake.fault("/token*", Raw(head + b"1\r\n \r\n" * 60_000 + b"0\r\n\r\n"))
+        with pytest.raises(UpstreamUnavailable, match="too many small chunks"):
+            asked.registries.manifest(ALPINE.repository, ALPINE, soon(20))
 
 
 def test_a_loop_of_redirects_between_two_registries_ends(world: World, name: str) -> None:

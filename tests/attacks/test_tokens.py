@@ -30,14 +30,14 @@ def test_a_token_does_not_follow_a_redirect_to_another_host() -> None:
     """CVE-2020-15157, GHSA-vh4v-2xq2-g5cg, GGCR#2193, GHSA-9m43-p3cx-w8j5: same server, same port, another name."""
     with FakeRegistry(token_field="token") as fake:
         fake.push("library/alpine", "3.16.0", image("a"), TYPE)
-        alias = f"http://alias.example:{fake.port}"
-        resolver = names({"alias.example": ["127.0.0.1"]})
+        alias = f"http://localhost:{fake.port}"
+        resolver = names({"localhost": ["127.0.0.1"]})
         with asking({"docker.io": fake, "alias.example": alias}, resolver=resolver) as asked:
             asked.registries.head(ALPINE, soon())
             fake.forget_requests()
             fake.fault(ALPINE_PATH, Redirect(alias + ALPINE_PATH), times=1)
             assert asked.registries.manifest(ALPINE.repository, ALPINE, soon()).content == image("a")
-        assert _hosts(fake) == [("127.0.0.1", True), ("alias.example", False), ("alias.example", True)]
+        assert _hosts(fake) == [("127.0.0.1", True), ("localhost", False), ("localhost", True)]
         assert len(fake.token_requests) == 1, "the other host was given a token of its own"
 
 
@@ -55,22 +55,22 @@ def test_a_token_does_not_follow_a_redirect_to_another_port() -> None:
 
 def test_a_token_does_not_follow_a_redirect_from_https_to_http(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """GHSA-vh4v-2xq2-g5cg, CVE-2023-45289: same name, downgraded to where everybody on the way can read it."""
-    tls = certificate(tmp_path, "reg.example")
+    tls = certificate(tmp_path, "localhost")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with FakeRegistry(token_field="token", tls=tls) as fake, FakeRegistry() as plain:
         for registry in (fake, plain):
             registry.push("library/alpine", "3.16.0", image("a"), TYPE)
         mapping = {
-            "docker.io": f"https://reg.example:{fake.port}",
+            "docker.io": f"https://localhost:{fake.port}",
             "token.example": fake.token_url.removesuffix("/token"),
-            "plain.example": f"http://reg.example:{plain.port}",
+            "plain.example": f"http://localhost:{plain.port}",
         }
-        with asking(mapping, resolver=names({"reg.example": ["127.0.0.1"]})) as asked:
+        with asking(mapping, resolver=names({"localhost": ["127.0.0.1"]})) as asked:
             asked.registries.head(ALPINE, soon())
-            fake.fault(ALPINE_PATH, Redirect(f"http://reg.example:{plain.port}{ALPINE_PATH}"))
+            fake.fault(ALPINE_PATH, Redirect(f"http://localhost:{plain.port}{ALPINE_PATH}"))
             assert asked.registries.manifest(ALPINE.repository, ALPINE, soon()).content == image("a")
         assert "authorization" in fake.requests[-1].headers
-        assert _hosts(plain) == [("reg.example", False)]
+        assert _hosts(plain) == [("localhost", False)]
 
 
 def test_a_token_of_a_challenger_is_not_shown_to_its_token_service_or_another_repository() -> None:

@@ -65,6 +65,7 @@ class Deployment:
             # terraform/main.tf
             "GOOGLE_CLOUD_PROJECT": self.database.project,
             "LOG_EXECUTION_ID": "false",
+            "MALLOC_ARENA_MAX": "2",
             "THREADS": str(THREADS),
             "TLOGISTRY_DEADLINE": "30",
             "TLOGISTRY_LOG_SEARCH": "on",

@@ -279,6 +279,8 @@ class Handler(BaseHTTPRequestHandler):
             "close": "Connection: close",
         }[framing]
         self.wfile.write(f"HTTP/1.1 200 OK\r\n{header}\r\n\r\n".encode())
+        if self.command == "HEAD":  # the head of an answer without end
+            return
         block = b" " * 65536
         piece = b"10000\r\n" + block + b"\r\n" if framing == "chunked" else block
         while True:  # until the other side hangs up

@@ -520,7 +520,9 @@ def test_what_is_refused(world: World, asked: str, status: int, code: str) -> No
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "FOO"])
 def test_writes_are_refused(world: World, method: str) -> None:
-    answer = world.function.ask(method, "/v2/alpine/manifests/1?ns=GHCR.io", b"{}" if method in {"POST", "PUT"} else None)
+    answer = world.function.ask(
+        method, "/v2/alpine/manifests/1?ns=GHCR.io", b"{}" if method in {"POST", "PUT"} else None
+    )
     assert (answer.status, answer.code) == (405, "UNSUPPORTED")
     assert answer.headers["oci-namespace"] == "ghcr.io"
     assert world.function.ask(method, "/v2/alpine/manifests/1?ns=&ns=").status == 405

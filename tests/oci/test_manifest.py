@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from itertools import product
 
 import pytest
@@ -16,6 +17,7 @@ from lib.oci.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     MAX_BYTES,
+    MAX_MARKS,
     MEDIA_TYPES,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -133,7 +135,6 @@ def test_two_has_one_spelling(written: bytes) -> None:
         {"manifests": [], "layers": None},
         {"manifests": None, "config": {}, "layers": []},
         {"fsLayers": [], "history": [], "signatures": []},
-        {"Manifests": []},
     ],
     ids=json.dumps,
 )
@@ -141,6 +142,37 @@ def test_neither_shape_or_both_is_refused(media_type: str, members: dict[str, ob
     """Both is CVE-2021-41190: one digest, two meanings."""
     with pytest.raises(ManifestInvalid, match="either manifests, or config and layers"):
         Manifest.parse(text({"schemaVersion": 2, "mediaType": media_type, **members}), media_type)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"Manifests": []},
+        {"manifests": [], "Config": {}, "Layers": []},
+        {"manifests": [], "MediaType": OCI_MANIFEST},
+        {"manifests": [], "LAYERS": []},
+        {"manifests": [], "layer\u017f": []},  # Go folds this, too
+        {"manifests": [], "Blobs": []},
+    ],
+    ids=json.dumps,
+)
+def test_a_key_in_another_case_is_refused(members: dict[str, object]) -> None:
+    """CVE-2021-41190 once more: to Go these are the keys of the other shape."""
+    with pytest.raises(ManifestInvalid, match="a key in another case"):
+        Manifest.parse(text({"schemaVersion": 2, "mediaType": OCI_INDEX, **members}), OCI_INDEX)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/html", "application/vnd.docker.distribution.manifest.v1+prettyjws", "application/xml", "image/png",
+        "application/vnd.oci.artifact.manifest.v1+json", "application/vnd.oci.image.config.v1+json", "*/*",
+        f"{OCI_INDEX}, {OCI_INDEX}",
+    ],
+)  # fmt: skip
+def test_a_content_type_of_something_else_contradicts_the_body(content_type: str) -> None:
+    with pytest.raises(ManifestInvalid, match="different types"):
+        Manifest.parse(text(AS_INDEX | {"mediaType": OCI_INDEX}), content_type)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +253,47 @@ def test_the_cap_is_exact_and_comes_before_parsing() -> None:
     for content in (padded(MAX_BYTES + 1), b"<" * (MAX_BYTES + 1)):
         with pytest.raises(ManifestInvalid, match="longer than 4194304 bytes"):
             Manifest.parse(content, OCI_INDEX)
+
+
+def test_an_index_of_nothing_but_the_tersest_descriptors_may_have_all_its_bytes() -> None:
+    platform = {"architecture": "arm", "os": "linux", "variant": "v7"}
+    descriptor = {"mediaType": OCI_MANIFEST, "digest": "sha256:" + "0" * 64, "size": 424, "platform": platform}
+    head, one = b'{"schemaVersion":2,"manifests":[', json.dumps(descriptor, separators=(",", ":")).encode()
+    content = head + b",".join([one] * ((MAX_BYTES - len(head) - 2) // (len(one) + 1))) + b"]}"
+    assert MAX_BYTES - len(one) < len(content) <= MAX_BYTES
+    assert Manifest.parse(content, OCI_INDEX).content == content
+
+
+# What costs the most memory for its bytes: each of 4 MiB took 170 to 280 MiB.
+BLOATED = {
+    "lists": b'{"schemaVersion":2,"manifests":[%s[]]}' % (b"[]," * 1_390_000),
+    "objects": b'{"schemaVersion":2,"manifests":[%s{}]}' % (b"{}," * 1_390_000),
+    "pairs": b'{"schemaVersion":2,"manifests":[%s{}]}' % (b'{"":0},' * 590_000),
+    "keys": b'{"schemaVersion":2,"manifests":[]%s}' % b"".join(b',"%x":0' % number for number in range(400_000)),
+    "numbers": b'{"schemaVersion":2,"manifests":[%s0]}' % (b"1," * 2_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", BLOATED)
+def test_a_document_that_is_larger_in_memory_is_refused_before_it_is_parsed(kind: str) -> None:
+    assert len(BLOATED[kind]) <= MAX_BYTES
+    tracemalloc.start()
+    try:
+        with pytest.raises(ManifestInvalid, match=f"more than {MAX_MARKS} values"):
+            Manifest.parse(BLOATED[kind], OCI_INDEX)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_number_of_values_is_exact() -> None:
+    for values, refused in ((MAX_MARKS - 3, False), (MAX_MARKS - 2, True)):
+        content = b'{"schemaVersion":2,"manifests":[%s0]}' % (b"0," * (values))
+        if refused:
+            with pytest.raises(ManifestInvalid, match="values"):
+                Manifest.parse(content, OCI_INDEX)
+        else:
+            assert Manifest.parse(content, OCI_INDEX).content == content
 
 
 @given(st.sampled_from(MEDIA_TYPES), st.dictionaries(st.text(max_size=5), st.integers(), max_size=3), st.integers(0, 4))

@@ -16,6 +16,7 @@ from lib.errors import (
     NotPublic,
     Overloaded,
     RateLimited,
+    TlogistryError,
     UpstreamUnavailable,
 )
 from lib.oci.digest import Digest
@@ -137,6 +138,18 @@ def test_a_status_has_one_meaning(status: int) -> None:
             asked.registries.manifest(REPOSITORY, ALPINE, soon())
         assert type(caught.value) is error
         assert "secret" not in str(caught.value)
+
+
+def test_where_a_registry_is_mapped_to_is_not_told() -> None:
+    """Whoever asks is anonymous, and a mirror inside has a name that is nobody's business."""
+    with FakeRegistry() as fake:
+        inside = f"mirror.corp.example:{fake.port}"
+        with asking({"docker.io": f"http://{inside}"}, resolver=names({"mirror.corp.example": ["127.0.0.1"]})) as asked:
+            for status in MEANINGS:
+                fake.fault("*", Status(status))
+                with pytest.raises(TlogistryError, match=r"docker\.io") as caught:
+                    asked.registries.manifest(REPOSITORY, ALPINE, soon())
+                assert "corp" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", [404, 429, 500])

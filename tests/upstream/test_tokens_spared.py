@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,17 @@ def test_a_token_that_expired_is_renewed_before_the_registry_is_asked() -> None:
             world.clock.advance(300)
             assert world.head() == world.digest
             assert world.spent() == ("HEAD", 1)
+
+
+def test_many_who_come_when_a_token_has_expired_share_a_new_one() -> None:
+    with serving() as world:
+        world.head()
+        world.spent()
+        world.clock.advance(300)
+        world.fake.delay_ms = 200.0
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(lambda _: world.head(), range(8))) == {world.digest}
+        assert world.spent() == (" ".join(["HEAD"] * 8), 1)
 
 
 def test_a_token_service_that_went_away_is_asked_once_more_and_then_forgotten() -> None:

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from lib.config import BaseUrl
 from lib.errors import DeadlineExceeded, UpstreamUnavailable
 from lib.upstream.addresses import Lookups, system_resolver
+from lib.upstream.answer import CHUNK_MEAN_BYTES, SMALL_CHUNKS
 from lib.upstream.connection import Connection
 from lib.upstream.guard import Guard
 from lib.upstream.limits import Limits
@@ -114,6 +115,51 @@ def test_an_answer_that_can_be_read_in_two_ways_is_unavailable(answer: bytes) ->
         fake.fault("*", Raw(answer))
         with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1"):
             body(fake, transport, guard)
+
+
+def chunks(number: int, size: int) -> bytes:
+    return (b"%x\r\n%s\r\n" % (size, b"x" * size)) * number
+
+
+LAST = b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        chunks(SMALL_CHUNKS + SMALL_CHUNKS // CHUNK_MEAN_BYTES, 1),
+        chunks(2 * SMALL_CHUNKS, CHUNK_MEAN_BYTES),
+        chunks(SMALL_CHUNKS, 1) + chunks(SMALL_CHUNKS, 2 * CHUNK_MEAN_BYTES),
+        chunks(1, 2 * CHUNK_MEAN_BYTES * SMALL_CHUNKS) + chunks(2 * SMALL_CHUNKS, 1),
+    ],
+    ids=["few", "large enough", "small ones first", "small ones last"],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["read", "stream"])
+def test_chunks_may_be_small_or_many(sent: bytes, *, stream: bool) -> None:
+    with FakeRegistry() as fake, calling(fake.base_url) as (transport, guard):
+        fake.fault("*", Raw(CHUNKED + sent + LAST))
+        answer = transport.call("GET", Url.parse(f"{fake.base_url}/x"), {}, guard, soon(20))
+        content = b"".join(answer.stream()) if stream else answer.read(1 << 30)
+        assert content == b"x" * sent.count(b"x")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        chunks(SMALL_CHUNKS + SMALL_CHUNKS // CHUNK_MEAN_BYTES + 1, 1),
+        chunks(SMALL_CHUNKS, 1) + chunks(SMALL_CHUNKS, CHUNK_MEAN_BYTES // 2),
+        chunks(1, CHUNK_MEAN_BYTES * SMALL_CHUNKS) + chunks(3 * SMALL_CHUNKS, 1),
+    ],
+    ids=["one byte each", "on average", "after a large one"],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["read", "stream"])
+def test_many_small_chunks_are_not_read_to_their_end(sent: bytes, *, stream: bool) -> None:
+    """4 MiB in chunks of a byte took 13 s of a processor, for each request."""
+    with FakeRegistry() as fake, calling(fake.base_url) as (transport, guard):
+        fake.fault("*", Raw(CHUNKED + sent + LAST))
+        answer = transport.call("GET", Url.parse(f"{fake.base_url}/x"), {}, guard, soon(20))
+        with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1:\d+ sends its answer in too many small chunks"):
+            _ = b"".join(answer.stream()) if stream else answer.read(1 << 30)
 
 
 def test_connections_are_kept_and_used_again() -> None:
