@@ -12,7 +12,7 @@ whose names no stranger can point anywhere. With T threads:
     of the others       waiting and streams: 1/2 T, at least 16, all together; 3/8 T, at least 16, for one domain
     of one kept domain  waiting: 3/4 T, or as many as its registry's own places and line hold, if that is more
     of strangers        waiting: 3/8 T, at least 16, of the kept and of the others each: domains that did not answer this
-                        process quickly, or not since they stalled
+                        process quickly, or not since they stalled; 3/4 T for a mapped one that was not asked yet
     streams             1/2 T, at least 16, all together; half of them, at least 16, from one domain; 5/8 of them to one client
     waiting for the log as `Recorder` allows, and no domain's
 
@@ -98,7 +98,7 @@ class Crowd:
     def __init__(
         self, threads: int, clock: Callable[[], float], *, big: Iterable[str] = (), mapped: Iterable[str] = ()
     ) -> None:
-        """`clock` is monotonic, in seconds. Places are kept for `big` and `mapped`, which are no strangers to begin with."""
+        """`clock` is monotonic, in seconds. Places are kept for `big`, which are no strangers to begin with, and `mapped`."""
         big = frozenset(big) - ANYBODYS
         self._clock = clock
         self._in_all = max(min(ONE, threads), threads - threads // 16)
@@ -107,6 +107,7 @@ class Crowd:
         self._of_one_other = max(FEWEST, threads * 3 // 8)
         self._of_one_kept = max(ONE, threads - threads // 4)
         self._of_strangers = max(FEWEST, threads * 3 // 8)
+        self._of_unasked = max(FEWEST, threads * 3 // 4)
         self._of_streams = max(FEWEST, threads // 2)
         self._of_streams_from_one = max(FEWEST, self._of_streams // 2)
         self._of_streams_to_one = self._of_streams * 5 // 8
@@ -118,7 +119,8 @@ class Crowd:
         self._clients: Counter[str] = Counter()  # their streams
         self._rooms: dict[str, _Room] = {}
         self._kept = big.union(mapped)
-        self._known = OrderedDict.fromkeys(self._kept)
+        self._known = OrderedDict.fromkeys(big)
+        self._unasked = set(mapped) - big
 
     def enter(self, domain: str) -> Visit:
         """Let a request in. Raises Overloaded."""
@@ -128,7 +130,7 @@ class Crowd:
             if self._is_full(room):
                 msg = "too many requests are waiting for registries"
                 raise Overloaded(msg)
-            if self._is_stranger(domain, room, now) and self._strangers(room, now) >= self._of_strangers:
+            if self._is_stranger(domain, room, now) and self._strangers(room, now) >= self._share(domain, room, now):
                 what = "does not answer" if room.waiting else "has not answered here lately"
                 msg = f"too many requests are waiting for registries, and {domain} {what}"
                 raise Overloaded(msg)
@@ -152,7 +154,14 @@ class Crowd:
         return self._inside - self._for_kept >= self._not_for_kept
 
     def _is_stranger(self, domain: str, room: _Room, now: float) -> bool:
-        return domain not in self._known or (room.waiting > 0 and now - room.since > STALL_S)
+        return domain not in self._known or self._stalls(room, now)
+
+    def _stalls(self, room: _Room, now: float) -> bool:
+        return room.waiting > 0 and now - room.since > STALL_S
+
+    def _share(self, domain: str, room: _Room, now: float) -> int:
+        """How many strangers there may be for this one to be let in."""
+        return self._of_unasked if domain in self._unasked and not self._stalls(room, now) else self._of_strangers
 
     def _strangers(self, like: _Room, now: float) -> int:
         """How many of them wait, for the kept or for the others; there are no more rooms than threads."""
@@ -165,6 +174,7 @@ class Crowd:
         with self._lock:
             if now - entered < STALL_S:
                 self._rooms[domain].since = now
+                self._unasked.discard(domain)
                 self._known[domain] = None
                 self._known.move_to_end(domain)
                 while len(self._known) > KNOWN:
@@ -236,6 +246,7 @@ class Crowd:
         self._others -= not room.kept
         if room.waiting == 0 and self._clock() - room.since > STALL_S:
             self._known.pop(domain, None)
+            self._unasked.discard(domain)
         self._close(domain, room)
 
     def _close(self, domain: str, room: _Room) -> None:

@@ -152,6 +152,20 @@ def test_a_mapped_registry_that_was_never_asked_is_not_kept_out_by_strangers() -
     assert len(let_in(crowd, "mapped.example", 60)) == 60
 
 
+def test_a_mapped_registry_that_was_never_asked_has_room_for_a_burst_until_it_stalls() -> None:
+    clock = Clock()
+    crowd = made(clock, mapped=["first.example", "second.example"])
+    burst = let_in(crowd, "first.example", 100)
+    assert len(burst) == 96
+    others = let_in(crowd, "big.example", 100)
+    assert len(others) == 24
+    for visit in (*others, *burst[:50]):
+        visit.leave()
+    clock.advance(STALL_S + 0.1)
+    assert len(let_in(crowd, "first.example", 10)) == 2
+    assert len(let_in(crowd, "second.example", 100)) == 48
+
+
 def test_names_below_a_big_domain_that_anybody_may_rent_take_nothing_of_what_is_kept() -> None:
     crowd = made(kept=["amazonaws.com", "big.example"], mapped=["0123.dkr.ecr.eu-west-1.amazonaws.com"])
     assert len(let_in(crowd, "0123.dkr.ecr.eu-west-1.amazonaws.com", 8)) == 8
