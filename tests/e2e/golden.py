@@ -36,6 +36,8 @@ VARIABLE = (
     (re.compile(r"\blogIndex:[0-9]+"), "logIndex:12"),
     (re.compile(r"\bat index [0-9]+"), "at index 12"),
     (re.compile(r"[ \t]+\n"), "\n"),
+    # ctr's bar of progress, when the pull is over before it has asked for the last time
+    (re.compile(r'^time="[^"]*" level=error msg="failed to get content info" error="[^"]*"\n', re.MULTILINE), ""),
 )
 
 
