@@ -15,7 +15,7 @@ from lib.config import Config
 from lib.errors import ConfigInvalid
 from lib.telemetry import Telemetry
 
-REQUEST_LINE_MAX = 65_536  # bytes; longer than any that is right, so that those are refused as JSON
+REQUEST_LINE_MAX = 262_144  # bytes; far longer than any that is right, so that those are refused as JSON
 
 try:
     _config = Config.from_env(os.environ)
