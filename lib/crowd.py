@@ -13,7 +13,8 @@ whose names no stranger can point anywhere. With T threads:
     of one kept domain  waiting: 3/4 T, or as many as its registry's own places and line hold, if that is more
     of strangers        waiting: 3/8 T, at least 16, of the kept and of the others each: domains that did not answer this
                         process quickly, or not since they stalled; 3/4 T for a mapped one that was not asked yet
-    streams             1/2 T, at least 16, all together; half of them, at least 16, from one domain; 5/8 of them to one client
+    streams             1/2 T, at least 16, all together; half of them from one domain, and 5/8 of them to one client; but
+                        32, or 4/5 of them if that is less, if it is more
     waiting for the log as `Recorder` allows, and no domain's
 
 So with few threads none is kept free of the kept: there a burst on one healthy registry is more likely than several that hang,
@@ -41,6 +42,7 @@ STALL_S = 3.0  # seconds, as `Limits.stall_s`: longer than tokens and handshakes
 KNOWN = 1024  # domains remembered as answering
 FEWEST = 16  # of every share: a small cluster's burst on a registry that was not asked before
 ONE = 88  # of one kept domain: `Limits.calls` and `Limits.waiting` of one registry
+STREAMS = 32  # of one registry, and to one client: `Limits.streams`, so that a burst on a healthy one waits there for its turn
 ANYBODYS = frozenset({"amazonaws.com"})  # big, and not kept for: whoever rents a machine there has a name below it
 
 
@@ -109,8 +111,9 @@ class Crowd:
         self._of_strangers = max(FEWEST, threads * 3 // 8)
         self._of_unasked = max(FEWEST, threads * 3 // 4)
         self._of_streams = max(FEWEST, threads // 2)
-        self._of_streams_from_one = max(FEWEST, self._of_streams // 2)
-        self._of_streams_to_one = self._of_streams * 5 // 8
+        share = min(STREAMS, self._of_streams * 4 // 5)
+        self._of_streams_from_one = max(share, self._of_streams // 2)
+        self._of_streams_to_one = max(share, self._of_streams * 5 // 8)
         self._lock = threading.Lock()
         self._inside = 0
         self._for_kept = 0  # of those inside: who wait for one of the kept

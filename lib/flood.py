@@ -145,9 +145,10 @@ class Flood:
 
     def _domain(self, registry: str) -> str | None:
         """What the limit by domain is counted for; None: it does not hold."""
-        domain = registered_domain(registry)
-        spared = not self._every_domain and (registry in self._mapped or domain in SHARED)
-        return None if spared else domain
+        if self._every_domain:
+            return registered_domain(registry)
+        upstream = self.upstream(registry)  # where it is known, the list of suffixes is not read for it
+        return None if registry in self._mapped or upstream in SHARED else upstream
 
 
 def _limit(rate: Rate | None, whose: str) -> _Limit | None:

@@ -341,7 +341,13 @@ def test_streams_to_one_client_leave_some_to_the_others_and_serve_a_dozen_machin
         visit.leave()
     assert len(stream(let_in(crowd, "big.example", 10), "198.51.100.7")) == 10
     crowd = made(threads=16)
-    assert len(stream(let_in(crowd, "big.example", 16), "198.51.100.7")) == 10
+    assert len(stream(let_in(crowd, "big.example", 16), "198.51.100.7")) == 12
+
+
+def test_one_client_may_have_as_many_streams_of_one_registry_as_that_has_places_at_eighty_threads() -> None:
+    """Else a burst of pulls on a healthy registry is refused, and not only made to wait for its turn there."""
+    crowd = made(threads=80)
+    assert len(stream(let_in(crowd, "big.example", 80), "198.51.100.7")) == 32
 
 
 def test_a_place_is_given_back_once_and_nothing_is_left_behind() -> None:
