@@ -142,9 +142,8 @@ class Manifests:
             if answer is not None:
                 return answer
         manifest = self._upstream.manifest(tag.repository, tag, deadline)
-        self._held.put(
-            tag.repository, manifest, deadline.clock()
-        )  # before: those who wait for the record need it at once
+        # Before it is recorded: those who wait for that need the manifest at once.
+        self._held.put(tag.repository, manifest, deadline.clock())
         with aside():
             verdict = self._recorder.observe(tag, manifest.digest, deadline, admit)
         match verdict:

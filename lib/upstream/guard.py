@@ -3,9 +3,9 @@
     https, port 443, a DNS name of the public tree (no address in any spelling), and every address of the name public
 
 or exactly the scheme, host and port that the deployer mapped; and never what the deployer denies, or our own names. A mapping
-speaks for mapped registries only: a stranger's registry cannot send us to somebody's mirror on a private network. The
-addresses are checked where the connection is made (`connection.py`), on the very addresses connected to; this module is about
-what a URL says.
+speaks for its own registry only (`registry.py`): neither a stranger's registry nor another mapped one can send us to somebody's
+mirror on a private network. The addresses are checked where the connection is made (`connection.py`), on the very addresses
+connected to; this module is about what a URL says.
 """
 
 from __future__ import annotations
